@@ -1,0 +1,37 @@
+"""The barrier service's own file. Annotated in ``docs/config/barrier.toml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from fleet.config import FileModel, S3Config
+from fleet.names import NodeName
+
+
+class TokenEntry(FileModel):
+    """One bearer token, hashed at rest: ``sha256`` is the hex digest of the token's bytes."""
+
+    name: NodeName
+    role: Literal["read", "deploy", "admin"]
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class TokensFile(FileModel):
+    """``tokens.toml``: a list of ``[[token]]`` tables."""
+
+    token: tuple[TokenEntry, ...] = ()
+
+
+class BarrierConfig(FileModel):
+    name: NodeName
+    zookeeper: str
+    #: ``host:port`` of the API.
+    listen: str = "127.0.0.1:8300"
+    tokens: Path
+    every: float = Field(default=2.0, gt=0)
+    session_seconds: float = Field(default=10.0, gt=0)
+    #: Where builds are looked up before a rollout of them is accepted.
+    s3: S3Config = S3Config()

@@ -1,0 +1,77 @@
+"""The one loop that every agent runs: observe, plan, apply, confirm, report.
+
+An agent is anything with ``cycle() -> str``; the string is the sentence of what it found and did. A watch only sets
+the ``Wake``; it carries no data, so a lost event costs delay (at most ``every`` seconds), never correctness.
+
+Whose fault decides what happens to an error. ``Trouble`` is the world's (ZooKeeper away, a daemon not answering): it
+is logged once per wording, and the loop goes on with backoff. Everything else is ours: it leaves the loop, the
+process dies, and whoever supervises it starts it again from nothing.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Protocol
+
+from fleet import log
+
+_log = log.get()
+
+
+class Trouble(Exception):
+    """The outside world's fault: report, wait, try again. The message is a sentence a person can act on."""
+
+
+class Cycling(Protocol):
+    def cycle(self) -> str: ...
+
+
+class Wake:
+    """Something happened, or it is time to stop. Safe to call from any thread and from signal handlers."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.stopping = False
+
+    def __call__(self, *_: object) -> None:
+        self._event.set()
+
+    def stop(self, *_: object) -> None:
+        self.stopping = True
+        self._event.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait to be woken, at most ``seconds``; True when woken. Clears itself."""
+        woken = self._event.wait(seconds)
+        self._event.clear()
+        return woken
+
+
+def stop_on_signals(wake: Wake) -> None:
+    """TERM and INT end the loop after the current cycle. Main thread only."""
+    signal.signal(signal.SIGTERM, wake.stop)
+    signal.signal(signal.SIGINT, wake.stop)
+
+
+def run(agent: Cycling, wake: Wake, *, every: float = 2.0, backoff: float = 0.2) -> None:
+    """Cycle until ``wake.stop()``: at once when woken, else every ``every`` seconds; after trouble sooner, with backoff.
+
+    Logs a cycle's sentence when it differs from the last one.
+    """
+    said = ""
+    delay = backoff
+    while not wake.stopping:
+        try:
+            sentence = agent.cycle()
+            wait, delay = every, backoff
+            if sentence != said:
+                _log.info(sentence)
+        except Trouble as trouble:
+            sentence = str(trouble)
+            if sentence != said:
+                _log.warning(sentence)
+            wait, delay = delay, min(delay * 2, every)
+        said = sentence
+        if not wake.stopping:
+            wake.wait(wait)

@@ -1,0 +1,91 @@
+"""Every znode path, in one place. Relative to the chroot that the ZooKeeper address carries.
+
+The layout, who writes what, and which nodes are ephemeral is the table in ``docs/protocol.md``.
+"""
+
+from __future__ import annotations
+
+SERVICES = "/services"
+ROSTER = "/roster"
+EDGES = "/edges"
+CONTROLLERS = "/controllers"
+#: Candidates for leadership: ephemeral, sequential; the lowest leads.
+CANDIDATES = "/controllers/leader"
+#: Persistent; its version is raised once by every new leader, and every write of a leader checks it.
+FENCE = "/controllers/fence"
+AUDIT = "/audit"
+
+
+def service(s: str) -> str:
+    return f"{SERVICES}/{s}"
+
+
+def config(s: str) -> str:
+    return f"{SERVICES}/{s}/config"
+
+
+def plan(s: str) -> str:
+    return f"{SERVICES}/{s}/plan"
+
+
+def acks(s: str) -> str:
+    return f"{SERVICES}/{s}/acks"
+
+
+def ack(s: str, edge: str) -> str:
+    return f"{SERVICES}/{s}/acks/{edge}"
+
+
+def enabled(s: str, role: str = "default") -> str:
+    base = f"{SERVICES}/{s}/enabled"
+    return base if role == "default" else f"{base}/{role}"
+
+
+def turns(s: str) -> str:
+    return f"{SERVICES}/{s}/turns"
+
+
+def turn(s: str, host: str) -> str:
+    return f"{SERVICES}/{s}/turns/{host}"
+
+
+def hosts(s: str) -> str:
+    return f"{SERVICES}/{s}/hosts"
+
+
+def host(s: str, name: str) -> str:
+    return f"{SERVICES}/{s}/hosts/{name}"
+
+
+def serversets(s: str) -> str:
+    return f"{SERVICES}/{s}/serversets"
+
+
+def serverset(s: str, version: str) -> str:
+    return f"{SERVICES}/{s}/serversets/{version}"
+
+
+def member(s: str, version: str, endpoint: str) -> str:
+    """``endpoint`` is ``HOST:PORT``."""
+    return f"{SERVICES}/{s}/serversets/{version}/{endpoint}"
+
+
+def rollouts(s: str) -> str:
+    return f"{SERVICES}/{s}/rollouts"
+
+
+def rollout(s: str, number: int) -> str:
+    return f"{SERVICES}/{s}/rollouts/{number}"
+
+
+def active_rollout(s: str) -> str:
+    """The active rollout's number; creating this node is the lock."""
+    return f"{SERVICES}/{s}/rollout"
+
+
+def rostered(edge: str) -> str:
+    return f"{ROSTER}/{edge}"
+
+
+def edge(name: str) -> str:
+    return f"{EDGES}/{name}"

@@ -1,0 +1,232 @@
+"""ZooKeeper, the only importer of kazoo. Every call has a deadline; every failure of the connection is ``Trouble``.
+
+kazoo's synchronous calls block without limit while the session is suspended, so only the ``*_async().get(timeout)``
+forms are used; its reconnect backoff grows to an hour by default, so it is bounded to a second here. Watches are
+dropped on suspension and carry no data: they only call ``wake``, and each agent re-reads everything now and then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kazoo import exceptions as kx
+from kazoo.client import KazooClient
+from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.states import KazooState
+from kazoo.retry import KazooRetry
+
+from fleet.loop import Trouble
+
+
+class ZooKeeperTrouble(Trouble):
+    """ZooKeeper did not answer in time, or the session is gone. Nothing is known about an unanswered write."""
+
+
+class Conflict(Exception):
+    """A compare-and-set lost: the node changed, appeared or vanished in between. Read again and decide anew."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One znode as read. ``owner`` is the session of an ephemeral node, 0 for a persistent one."""
+
+    data: bytes
+    version: int
+    owner: int
+
+
+@dataclass(frozen=True)
+class Create:
+    path: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Set:
+    path: str
+    data: bytes
+    version: int
+
+
+@dataclass(frozen=True)
+class Delete:
+    path: str
+    version: int = -1
+
+
+@dataclass(frozen=True)
+class Check:
+    path: str
+    version: int
+
+
+Op = Create | Set | Delete | Check
+
+
+class ZooKeeper:
+    """A session. ``address`` is ``host:port[,host:port]/chroot``; the chroot is made if it is not there."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        wake: Callable[..., None],
+        session_seconds: float = 10.0,
+        deadline: float = 5.0,
+    ) -> None:
+        hosts, _, chroot = address.partition("/")
+        self.address = address
+        self._chroot = f"/{chroot}" if chroot else ""
+        self._wake = wake
+        self._deadline = deadline
+        self._client = KazooClient(
+            hosts=hosts + self._chroot,
+            timeout=session_seconds,
+            connection_retry=KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_delay=1.0),
+            command_retry=KazooRetry(max_tries=0),
+        )
+        self._client.add_listener(self._state_changed)
+
+    # -- the session --
+
+    def start(self) -> None:
+        """Connect; raises ZooKeeperTrouble when no server answers in time (it goes on trying in the background)."""
+        event = self._client.start_async()
+        event.wait(self._deadline)
+        if not self._client.connected:
+            raise ZooKeeperTrouble(f"no ZooKeeper answers at {self.address} within {self._deadline:g} s")
+        if self._chroot:
+            self._call(self._client.ensure_path_async("/"))
+
+    def close(self) -> None:
+        """End the session: its ephemeral nodes vanish at once."""
+        self._client.stop()
+        self._client.close()
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._client.state == KazooState.CONNECTED)
+
+    @property
+    def session(self) -> int:
+        """The session's id, what ``Node.owner`` compares with; 0 while there is none."""
+        sid = self._client.client_id
+        return int(sid[0]) if sid else 0
+
+    def _state_changed(self, _: str) -> None:
+        self._wake()  # no ZooKeeper call in here: a call inside a state listener deadlocks
+
+    def _call(self, pending: Any) -> Any:
+        try:
+            return pending.get(timeout=self._deadline)
+        except KazooTimeoutError as e:
+            raise ZooKeeperTrouble(f"ZooKeeper at {self.address} did not answer within {self._deadline:g} s") from e
+        except (kx.ConnectionLoss, kx.SessionExpiredError, kx.ConnectionClosedError, kx.OperationTimeoutError) as e:
+            raise ZooKeeperTrouble(f"ZooKeeper at {self.address}: {type(e).__name__}") from e
+
+    # -- reading --
+
+    def get(self, path: str, *, watch: bool = True) -> Node | None:
+        """The node, or None. With ``watch`` (default) its next change, appearance or end calls ``wake``."""
+        wake = self._wake if watch else None
+        try:
+            data, stat = self._call(self._client.get_async(path, watch=wake))
+        except kx.NoNodeError:
+            if watch and self._call(self._client.exists_async(path, watch=wake)) is not None:
+                return self.get(path, watch=watch)  # it appeared between the two calls
+            return None
+        return Node(data, stat.version, stat.ephemeralOwner)
+
+    def get_many(self, paths: Sequence[str]) -> dict[str, Node]:
+        """Those of ``paths`` that exist, all in flight at once, without watches."""
+        pending = [(p, self._client.get_async(p)) for p in paths]
+        found: dict[str, Node] = {}
+        for path, answer in pending:
+            try:
+                data, stat = self._call(answer)
+            except kx.NoNodeError:
+                continue
+            found[path] = Node(data, stat.version, stat.ephemeralOwner)
+        return found
+
+    def children(self, path: str, *, watch: bool = True) -> tuple[str, ...]:
+        """The names below ``path``, sorted; none where the node does not exist (its appearance then wakes)."""
+        wake = self._wake if watch else None
+        try:
+            return tuple(sorted(self._call(self._client.get_children_async(path, watch=wake))))
+        except kx.NoNodeError:
+            if watch and self._call(self._client.exists_async(path, watch=wake)) is not None:
+                return self.children(path, watch=watch)
+            return ()
+
+    # -- writing --
+
+    def ensure(self, path: str) -> None:
+        """Make ``path`` and its parents where they are missing, empty and persistent."""
+        self._call(self._client.ensure_path_async(path))
+
+    def create(self, path: str, data: bytes) -> None:
+        """Raises Conflict if it exists already. Parents are made."""
+        self._create(path, data, ephemeral=False)
+
+    def _create(self, path: str, data: bytes, *, ephemeral: bool, sequence: bool = False) -> str:
+        try:
+            made = self._call(
+                self._client.create_async(path, data, ephemeral=ephemeral, sequence=sequence, makepath=True)
+            )
+        except kx.NodeExistsError as e:
+            raise Conflict(f"{path} exists already") from e
+        return str(made)
+
+    def candidate(self, prefix: str, data: bytes) -> str:
+        """A new ephemeral sequential node below ``prefix``; its name. After Trouble look for an own one first."""
+        return self._create(f"{prefix}/n-", data, ephemeral=True, sequence=True).rsplit("/", 1)[1]
+
+    def set(self, path: str, data: bytes, version: int) -> int:
+        """Compare-and-set; the new version. Raises Conflict."""
+        try:
+            return int(self._call(self._client.set_async(path, data, version)).version)
+        except (kx.BadVersionError, kx.NoNodeError) as e:
+            raise Conflict(f"{path} is no longer at version {version}") from e
+
+    def delete(self, path: str, version: int = -1) -> None:
+        """Gone afterwards, and no error where it was not there. Raises Conflict for another version."""
+        try:
+            self._call(self._client.delete_async(path, version))
+        except kx.NoNodeError:
+            return
+        except (kx.BadVersionError, kx.NotEmptyError) as e:
+            raise Conflict(f"{path} was not deleted: {type(e).__name__}") from e
+
+    def commit(self, ops: Sequence[Op]) -> None:
+        """All of ``ops`` or none. Raises Conflict when any check, version or existence fails. Parents are not made."""
+        t = self._client.transaction()
+        for op in ops:
+            match op:
+                case Create(path, data):
+                    t.create(path, data)
+                case Set(path, data, version):
+                    t.set_data(path, data, version)
+                case Delete(path, version):
+                    t.delete(path, version)
+                case Check(path, version):
+                    t.check(path, version)
+        results = self._call(t.commit_async())
+        for op, result in zip(ops, results, strict=True):
+            if isinstance(result, kx.RolledBackError | kx.RuntimeInconsistency):
+                continue
+            if isinstance(result, Exception):
+                raise Conflict(f"{op.path}: {type(result).__name__}")
+
+    def hold_ephemeral(self, path: str, data: bytes) -> None:
+        """This session owns ``path`` with ``data`` afterwards; the node of a dead session is replaced."""
+        node = self.get(path)
+        if node is not None and node.owner == self.session:
+            if node.data != data:
+                self.set(path, data, node.version)
+            return
+        if node is not None:
+            self.delete(path, node.version)
+        self._create(path, data, ephemeral=True)

@@ -1,0 +1,1 @@
+"""The nginx templates, shipped as package data."""

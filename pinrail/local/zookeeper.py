@@ -1,0 +1,53 @@
+"""One ZooKeeper server for the local fleet and the tests: Debian's jars, its data in the directory it is given."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+JAR = Path("/usr/share/java/zookeeper.jar")
+#: Debian's jar names most of what it needs in its manifest; these two it leaves to the caller.
+_BESIDE = ("/usr/share/java/zookeeper-jute.jar", "/usr/share/java/slf4j-simple.jar")
+
+
+class Missing(Exception):
+    """Java or the jar is not installed; says what to install."""
+
+
+def prepare(directory: Path, host: str, port: int) -> list[str]:
+    """Write ``zoo.cfg`` and the data directory below ``directory``; the argv that runs the server in the foreground."""
+    java = shutil.which("java")
+    if java is None or not JAR.exists():
+        raise Missing("ZooKeeper is not installed: apt-get install libzookeeper-java default-jre-headless")
+    data = directory / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    config = directory / "zoo.cfg"
+    config.write_text(
+        f"dataDir={data}\n"
+        f"clientPortAddress={host}\n"
+        f"clientPort={port}\n"
+        "tickTime=500\n"
+        "minSessionTimeout=1000\n"
+        "maxSessionTimeout=30000\n"
+        "maxClientCnxns=0\n"
+        "admin.enableServer=false\n"
+        "4lw.commands.whitelist=srvr,ruok,mntr\n"
+        "autopurge.purgeInterval=1\n"
+        "autopurge.snapRetainCount=3\n"
+        "snapshot.trust.empty=true\n"
+    )
+    return [
+        java,
+        "-Xms32m",
+        "-Xmx256m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Dzookeeper.jmx.log4j.disable=true",
+        "-Djava.net.preferIPv4Stack=true",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-Dorg.slf4j.simpleLogger.showDateTime=true",
+        "-cp",
+        ":".join((str(JAR), *_BESIDE)),
+        "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+        str(config),
+    ]

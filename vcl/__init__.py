@@ -1,0 +1,1 @@
+"""The VCL templates, shipped as package data, and what they are rendered with."""
