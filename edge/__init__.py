@@ -1,1 +1,1 @@
-"""The edge: one agent beside each Varnish. Watches the plan, renders, loads, switches, acknowledges, counts flip-flops."""
+"""The edge: one agent beside each Varnish. Renders, loads, switches, acknowledges, counts flip-flops."""

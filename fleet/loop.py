@@ -55,7 +55,7 @@ def stop_on_signals(wake: Wake) -> None:
 
 
 def run(agent: Cycling, wake: Wake, *, every: float = 2.0, backoff: float = 0.2) -> None:
-    """Cycle until ``wake.stop()``: at once when woken, else every ``every`` seconds; after trouble sooner, with backoff.
+    """Cycle until ``wake.stop()``: at once when woken, else every ``every`` seconds; after trouble with backoff.
 
     Logs a cycle's sentence when it differs from the last one.
     """

@@ -59,7 +59,7 @@ class Pin(Wire):
 class Pool(Wire):
     """The processes of one version on one host."""
 
-    #: argv, run in the release; ``{python}``: its interpreter. Given: SOCKET or PORT, PINRAIL_VERSION, NEXT_DEPLOYMENT_ID.
+    #: argv, run in the release; ``{python}`` is its interpreter; told by SOCKET or PORT and PINRAIL_VERSION.
     command: tuple[str, ...] = Field(default=("{python}", "serve.py"), min_length=1)
     environment: dict[str, str] = Field(default_factory=dict)
     processes: int = Field(default=2, ge=1, le=256)

@@ -1,0 +1,88 @@
+"""Names and payloads: what is accepted, what is refused and in which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fleet.config import BadConfig, S3Config, load
+from fleet.model import Ack, Plan, Ramp, ServiceConfig, Staged, decode
+from fleet.names import BadName, build_name, header_name, node_name, service_name
+
+
+@pytest.mark.parametrize("good", ["a", "A1", "0f3c9d2", "v1.2.3-rc_1", "x" * 63])
+def test_build_names_that_are_allowed(good: str) -> None:
+    assert build_name(good) == good
+
+
+@pytest.mark.parametrize("bad", ["", ".", "..", "-a", "a/b", "a b", "a\n", "é", "x" * 64, "a;b", "../../etc"])
+def test_build_names_that_are_refused_say_what_is_allowed(bad: str) -> None:
+    with pytest.raises(BadName, match="is not a build name: a letter or digit, then"):
+        build_name(bad)
+
+
+@given(st.text(max_size=80))
+def test_no_accepted_name_can_leave_a_path_a_header_or_a_vcl_string(text: str) -> None:
+    for check in (build_name, service_name, node_name, header_name):
+        try:
+            check(text)
+        except BadName:
+            continue
+        assert text.isascii()
+        assert not set(text) & set('/\\"{} \n\r\t:;,()<>@')
+        assert text not in (".", "..") or check is header_name
+
+
+def test_a_plan_whose_default_is_not_served_is_refused() -> None:
+    with pytest.raises(ValidationError, match="default 'C' is not in serving"):
+        Plan(default="C", serving=("B", "A"))
+    with pytest.raises(ValidationError, match="ramp version 'C'"):
+        Plan(default="B", serving=("B",), ramp=Ramp(version="C", percent=1))
+    with pytest.raises(ValidationError, match="twice"):
+        Plan(serving=("B", "B"))
+    with pytest.raises(ValidationError, match="must be newer"):
+        Plan(generation=3, default="B", serving=("B",), staged=Staged(generation=3, default="B"))
+
+
+def test_committing_moves_what_was_staged_and_nothing_else() -> None:
+    plan = Plan(
+        epoch=7, generation=3, default="B", serving=("C", "B"), retired=("A",), staged=Staged(generation=4, default="C")
+    )
+    after = plan.committed()
+    assert (after.generation, after.default, after.ramp) == (4, "C", None)
+    assert (after.serving, after.retired, after.epoch) == (plan.serving, plan.retired, plan.epoch)
+    with pytest.raises(ValueError, match="nothing is staged"):
+        Plan().committed()
+
+
+def test_payloads_survive_the_wire_and_ignore_a_newer_writers_fields() -> None:
+    ack = Ack(incarnation="1.2.3", applied=4, healthy={"A": 3})
+    assert decode(Ack, ack.encode()) == ack
+    assert decode(Ack, b'{"incarnation":"x","some_day":1}') == Ack(incarnation="x")
+    assert decode(Ack, None) is None
+    assert decode(Ack, b"") is None
+
+
+def test_a_service_needs_a_port_for_each_slot() -> None:
+    with pytest.raises(ValidationError, match="needs 2 different ports"):
+        ServiceConfig(ports=(8000,))
+    with pytest.raises(ValidationError, match="needs 2 different ports"):
+        ServiceConfig(ports=(8000, 8000))
+    assert ServiceConfig(ports=(8000,), strategy="inplace").slots == 1
+
+
+def test_a_parts_file_with_an_unknown_key_says_which(tmp_path: Path) -> None:
+    file = tmp_path / "s3.toml"
+    file.write_text('buckte = "x"\nregion = 7\n')
+    with pytest.raises(BadConfig, match="region: .*string; buckte: is not a known key") as e:
+        load(file, S3Config)
+    assert "\n" not in str(e.value)
+    file.write_text("= nonsense")
+    with pytest.raises(BadConfig, match="is not TOML"):
+        load(file, S3Config)
+    with pytest.raises(BadConfig, match="cannot read"):
+        load(tmp_path / "absent.toml", S3Config)
