@@ -78,7 +78,7 @@ def test_a_service_needs_a_port_for_each_slot() -> None:
 def test_a_parts_file_with_an_unknown_key_says_which(tmp_path: Path) -> None:
     file = tmp_path / "s3.toml"
     file.write_text('buckte = "x"\nregion = 7\n')
-    with pytest.raises(BadConfig, match="region: .*string; buckte: is not a known key") as e:
+    with pytest.raises(BadConfig, match=r"region: .*string; buckte: is not a known key") as e:
         load(file, S3Config)
     assert "\n" not in str(e.value)
     file.write_text("= nonsense")
