@@ -365,6 +365,13 @@ class Rollout(Wire):
     previous: Build | None = None
     #: Versions that it withdrew.
     withdrawn: tuple[Build, ...] = ()
+    #: As configured when it was accepted; a later change of the service does not bend a rollout that is under way.
+    strategy: Literal["dual", "inplace"] = "dual"
+    #: Seconds that each step of a ramp is held unless an operator says ``resume``.
+    hold: float = Field(default=60, ge=0)
+    #: What was served and enabled when it began: what an abort puts back.
+    served: tuple[Build, ...] = ()
+    before: tuple[EnabledBuild, ...] = ()
     #: Nothing more will happen, and the lock is free.
     done: bool = False
     #: Reasons why it does not move, on top of its state.

@@ -139,9 +139,10 @@ class ZooKeeper:
             return None
         return Node(data, stat.version, stat.ephemeralOwner)
 
-    def get_many(self, paths: Sequence[str]) -> dict[str, Node]:
-        """Those of ``paths`` that exist, all in flight at once, without watches."""
-        pending = [(p, self._client.get_async(p)) for p in paths]
+    def get_many(self, paths: Sequence[str], *, watch: bool = False) -> dict[str, Node]:
+        """Those of ``paths`` that exist, all in flight at once; watches (off by default) only on those that exist."""
+        wake = self._wake if watch else None
+        pending = [(p, self._client.get_async(p, watch=wake)) for p in paths]
         found: dict[str, Node] = {}
         for path, answer in pending:
             try:
