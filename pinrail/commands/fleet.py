@@ -1,9 +1,149 @@
-"""TODO"""
+"""``pinrail up|down|status|start|stop|logs``: the local fleet."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from pinrail.errors import CommandError, reported
+
+Dir = Annotated[
+    Path | None,
+    typer.Option("--dir", help="The fleet's directory; else $PINRAIL_DIR, else .pinrail here.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    from pinrail.local.signals import Interrupted
+
+    try:
+        yield
+    except Interrupted as e:
+        typer.echo(f"pinrail: {e}; everything was stopped", err=True)
+        raise typer.Exit(128 + e.number) from e
+
+
+def up(
+    edges: Annotated[int, typer.Option(min=1, max=16, help="Edges, each a Varnish with its agent.")] = 2,
+    hosts: Annotated[int, typer.Option(min=1, max=16, help="Hosts, each with its own loopback address.")] = 3,
+    engine: Annotated[str, typer.Option(help="What the edges run: varnish.")] = "varnish",
+    bare: Annotated[bool, typer.Option("--bare", help="Publish and deploy nothing.")] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1024, max=65000, help="First of the ports to use; else free ones are looked for."),
+    ] = None,
+    directory: Dir = None,
+    as_json: Json = False,
+) -> None:
+    """Start a local fleet in the background; the last line is a URL that answers."""
+    with reported(), _interruptible():
+        from pinrail.local import state, status
+        from pinrail.local import up as fleets
+        from pinrail.local.progress import Progress
+
+        if engine != "varnish":
+            raise CommandError(f"there is no engine {engine!r}; there is varnish", 2)
+        where = state.directory(directory)
+        progress = Progress()
+        fleet, started = fleets.up(where, fleets.Wanted(edges=edges, hosts=hosts, bare=bare, port=port), progress)
+        if not started:
+            progress.say(f"the fleet in {where} is already running")
+        typer.echo(json.dumps(status.collect(fleet), indent=2) if as_json else fleet.url)
+
+
+def down(
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the logs.")] = False,
+    directory: Dir = None,
+    as_json: Json = False,
+) -> None:
+    """Stop the local fleet and remove everything it made."""
+    with reported(), _interruptible():
+        from pinrail.local import state
+        from pinrail.local import up as fleets
+
+        where = state.directory(directory)
+        was = fleets.down(where, keep=keep)
+        if as_json:
+            typer.echo(json.dumps({"stopped": was, "directory": str(where)}))
+        else:
+            typer.echo(f"the fleet in {where} is gone" if was else f"there is no fleet in {where}")
+            if was and keep:
+                typer.echo(f"its logs are in {where / 'logs'}")
+
+
+def status(directory: Dir = None, as_json: Json = False) -> None:
+    """What runs, where, which version each edge serves, and what each host has in its slots."""
+    with reported():
+        from pinrail.local import state
+        from pinrail.local import status as statuses
+        from pinrail.local import up as fleets
+
+        fleet = fleets.require(state.directory(directory))
+        collected = statuses.collect(fleet)
+        if as_json:
+            typer.echo(json.dumps(collected, indent=2))
+        else:
+            statuses.show(collected)
+
+
+Part = Annotated[str, typer.Argument(help="edge-1, edge-1-server, host-2, host-2-server, barrier-1, zookeeper, s3 ...")]
+
+
+def stop(part: Part, directory: Dir = None) -> None:
+    """Take one part of the local fleet away; it stays away until `pinrail start`."""
+    with reported():
+        from pinrail.local import bringup, state
+        from pinrail.local import up as fleets
+        from pinrail.local.supervisord import Supervisor
+
+        fleet = fleets.require(state.directory(directory))
+        bringup.stop_one(Supervisor(fleet.supervisor.socket), part)
+        typer.echo(f"{part} is stopped")
+
+
+def start(part: Part, directory: Dir = None) -> None:
+    """Bring one part of the local fleet back, and wait until it is ready."""
+    with reported():
+        from pinrail.local import bringup, state
+        from pinrail.local import up as fleets
+        from pinrail.local.supervisord import Supervisor
+
+        fleet = fleets.require(state.directory(directory))
+        bringup.start_one(fleet, Supervisor(fleet.supervisor.socket), part)
+        typer.echo(f"{part} is ready")
+
+
+def logs(
+    part: Annotated[str | None, typer.Argument(help="One part; all where it is left away.")] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines of each.")] = 20,
+    directory: Dir = None,
+) -> None:
+    """The last lines of the parts' logs."""
+    with reported():
+        from pinrail.local import bringup, state
+
+        where = state.directory(directory) / "logs"
+        names = sorted(p.stem for p in where.glob("*.log"))
+        if not names:
+            raise CommandError(f"there are no logs in {where}")
+        if part is not None and part not in names:
+            raise CommandError(f"there is no log of {part!r}; there are {', '.join(names)}", 2)
+        for name in [part] if part else names:
+            if part is None:
+                typer.echo(f"==> {name}")
+            for line in bringup.tail(where / f"{name}.log", lines):
+                typer.echo(line)
 
 
 def add_to(app: typer.Typer) -> None:
-    """TODO"""
+    """Adds the local fleet's commands."""
+    app.command(rich_help_panel="Local fleet")(up)
+    for command in (down, status, stop, start, logs):
+        app.command(rich_help_panel="Local fleet")(command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+INSTALL = "ZooKeeper is not installed: apt-get install libzookeeper-java libslf4j-java default-jre-headless"
 JAR = Path("/usr/share/java/zookeeper.jar")
 #: Debian's jar names most of what it needs in its manifest; these two it leaves to the caller.
 _BESIDE = ("/usr/share/java/zookeeper-jute.jar", "/usr/share/java/slf4j-simple.jar")
@@ -14,11 +15,18 @@ class Missing(Exception):
     """Java or the jar is not installed; says what to install."""
 
 
+def jars() -> tuple[Path, ...]:
+    """What must be there for the server to start; the rest comes with the packages of these."""
+    return (JAR, *map(Path, _BESIDE))
+
+
 def prepare(directory: Path, host: str, port: int) -> list[str]:
     """Write ``zoo.cfg`` and the data directory below ``directory``; the argv that runs the server in the foreground."""
     java = shutil.which("java")
-    if java is None or not JAR.exists():
-        raise Missing("ZooKeeper is not installed: apt-get install libzookeeper-java default-jre-headless")
+    if java is None or not all(j.exists() for j in jars()):
+        raise Missing(
+            INSTALL
+        )
     data = directory / "data"
     data.mkdir(parents=True, exist_ok=True)
     config = directory / "zoo.cfg"
@@ -47,7 +55,7 @@ def prepare(directory: Path, host: str, port: int) -> list[str]:
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         "-cp",
-        ":".join((str(JAR), *_BESIDE)),
+        ":".join(map(str, jars())),
         "org.apache.zookeeper.server.quorum.QuorumPeerMain",
         str(config),
     ]
