@@ -1,0 +1,253 @@
+"""The agent that drives rollouts: one replica leads, reads everything, asks the machine, writes one transaction.
+
+It keeps nothing that a successor needs: what it remembers are its own clock's readings (since when it waits), and a
+successor starts those anew. Every write names the fence and the versions that it was decided on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from barrier import machine, snapshot, turns
+from barrier.election import Election
+from barrier.metrics import Metrics
+from barrier.predicates import Missing
+from barrier.snapshot import BadPayload, Fleet, Snapshot
+from barrier.stalls import Stalls
+from barrier.view import View
+from fleet import log, paths
+from fleet.model import HostStatus, Rollout, RolloutState, Turn
+from fleet.zk import Check, Conflict, Create, Delete, Op, Set, ZooKeeper, ZooKeeperTrouble
+
+_log = log.get()
+
+#: Transitions of one service in one cycle; more wait for the next, so that no service starves the others.
+STEPS_AT_ONCE = 20
+#: Seconds after which a host that vanished in its turn counts as failed. A restart of its agent takes less.
+LOST_SECONDS = 30.0
+
+
+class Controller:
+    def __init__(
+        self,
+        zk: ZooKeeper,
+        name: str,
+        metrics: Metrics,
+        wake: Callable[[], None],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._zk = zk
+        self._name = name
+        self._metrics = metrics
+        self._wake = wake
+        self._monotonic = monotonic
+        self._wall = wall
+        self._election = Election(zk, name)
+        self._stalls = Stalls()
+        self._known: set[str] = set()
+        self._entered: dict[str, tuple[int, RolloutState, float]] = {}
+        self._step_began: dict[str, tuple[int, int, float]] = {}
+        self._away: dict[tuple[str, str], float] = {}
+
+    def cycle(self) -> str:
+        if not self._zk.connected:
+            raise ZooKeeperTrouble(f"no connection to ZooKeeper at {self._zk.address}: nothing moves")
+        try:
+            fence = self._election.lead()
+        except Conflict as e:
+            raise ZooKeeperTrouble(f"another replica takes the lead: {e}") from e
+        self._metrics.leading(fence is not None)
+        if fence is None:
+            self._forget(frozenset())
+            return f"standing by: {self._election.leader} leads"
+        fleet = snapshot.read_fleet(self._zk, watch=True)
+        services = self._zk.children(paths.SERVICES)
+        self._forget(frozenset(services))
+        said = [self._drive(s, fleet, fence) for s in services]
+        return "leading; " + ("; ".join(said) if said else "no service is configured")
+
+    def _forget(self, remaining: frozenset[str]) -> None:
+        for service in self._known - remaining:
+            self._metrics.forget(service)
+            self._stalls.forget(service)
+            self._entered.pop(service, None)
+            self._step_began.pop(service, None)
+        self._away = {k: t for k, t in self._away.items() if k[0] in remaining}
+        self._known &= remaining
+
+    # -- one service --
+
+    def _drive(self, service: str, fleet: Fleet, fence: int) -> str:
+        """Take all steps that can be taken now; the sentence about where that ended."""
+        try:
+            for _ in range(STEPS_AT_ONCE):
+                snap = snapshot.read(self._zk, service, fleet, watch=True)
+                if snap is None:
+                    return f"{service} is not configured"
+                self._known.add(service)
+                try:
+                    sentence = self._advance(snap, fence)
+                except Conflict as e:
+                    _log.info(f"{service}: read again: {e}")
+                    self._election.doubt()
+                    if self._election.lead() != fence:
+                        self._wake()
+                        return f"{service}: no longer leading"
+                    continue
+                if sentence is not None:
+                    return sentence
+        except BadPayload as e:
+            _log.warning(str(e), service=service)
+            return f"{service}: {e}"
+        self._wake()
+        return f"{service}: more to do"
+
+    def _advance(self, snap: Snapshot, fence: int) -> str | None:
+        """One transaction at most. None: something was written, look again."""
+        missing: tuple[Missing, ...] = ()
+        if (rollout := snap.rollout) is not None:
+            if rollout.done and rollout.request is None:
+                self._commit(fence, self._unlock(snap))
+                return None
+            view = self._view(snap, rollout)
+            outcome = machine.decide(view, at=self._wall(), by=self._name, seconds=self._seconds(rollout))
+            if outcome.step is not None:
+                self._write(snap, outcome.step, fence)
+                return None
+            missing = outcome.missing
+            stalled = self._stalls.reasons(view, missing, self._monotonic())
+            if stalled != rollout.stalled:
+                self._write_stalled(snap, rollout.model_copy(update={"stalled": stalled}), fence)
+                return None
+            self._metrics.state(snap.service, rollout.state)
+        self._metrics.missing(snap.service, missing)
+        if self._give_turns(snap, fence):
+            return None
+        return _sentence(snap, missing)
+
+    def _view(self, snap: Snapshot, rollout: Rollout) -> View:
+        now = self._monotonic()
+        began = self._step_began.get(snap.service)
+        if began is None or began[:2] != (rollout.number, snap.plan.epoch):
+            began = self._step_began[snap.service] = (rollout.number, snap.plan.epoch, now)
+        hosts = snap.hosts_of("default")
+        return View(
+            rollout=rollout,
+            config=snap.config,
+            plan=snap.plan,
+            enabled=snap.enabled,
+            edges=snap.edges,
+            hosts=hosts,
+            turns=snap.turns,
+            members=snap.members,
+            held=now - began[2] >= rollout.hold,
+            lost=self._lost(snap, now),
+        )
+
+    def _lost(self, snap: Snapshot, now: float) -> frozenset[str]:
+        """Hosts that hold a turn and have been away for a while."""
+        absent = {(snap.service, n) for n in snap.turns if n not in snap.hosts}
+        self._away = {k: t for k, t in self._away.items() if k[0] != snap.service or k in absent}
+        for key in absent:
+            self._away.setdefault(key, now)
+        return frozenset(n for s, n in absent if now - self._away[s, n] >= LOST_SECONDS)
+
+    def _seconds(self, rollout: Rollout) -> float | None:
+        entered = self._entered.get(rollout.service)
+        if entered is None or entered[:2] != (rollout.number, rollout.state):
+            return None
+        return round(self._monotonic() - entered[2], 3)
+
+    # -- writing --
+
+    def _commit(self, fence: int, ops: list[Op]) -> None:
+        self._zk.commit([Check(paths.FENCE, fence), *ops])
+
+    @staticmethod
+    def _unlock(snap: Snapshot) -> list[Op]:
+        assert snap.lock_version is not None  # noqa: S101  # a rollout is only read through its lock
+        return [Delete(paths.active_rollout(snap.service), snap.lock_version)]
+
+    def _write(self, snap: Snapshot, step: machine.Step, fence: int) -> None:
+        service, rollout = snap.service, step.rollout
+        ops: list[Op] = [Set(paths.rollout(service, rollout.number), rollout.encode(), snap.rollout_version)]
+        if step.plan is not None:
+            ops.append(_put(paths.plan(service), step.plan.encode(), snap.plan_version))
+        if step.enabled is not None:
+            ops.append(_put(paths.enabled(service), step.enabled.encode(), snap.enabled_version))
+        if rollout.done:
+            ops += self._unlock(snap)
+        self._commit(fence, ops)
+        before = snap.rollout
+        assert before is not None  # noqa: S101  # a step is a step of a rollout
+        seconds = rollout.history[-1].seconds
+        if seconds is not None and (before.state is not rollout.state or rollout.done):
+            self._metrics.left(service, before.state, seconds)
+        if before.state is not rollout.state or step.event == "step":
+            self._entered[service] = (rollout.number, rollout.state, self._monotonic())
+        self._stalls.forget(service)
+        self._metrics.state(service, rollout.state)
+        _log.info(
+            f"{service}: rollout {rollout.number}: {rollout.history[-1].text}",
+            build=rollout.build,
+            epoch=rollout.history[-1].epoch,
+            epoch_before=snap.plan.epoch,
+            state=rollout.state.value,
+        )
+
+    def _write_stalled(self, snap: Snapshot, rollout: Rollout, fence: int) -> None:
+        self._commit(fence, [Set(paths.rollout(snap.service, rollout.number), rollout.encode(), snap.rollout_version)])
+        if rollout.stalled:
+            _log.warning(f"{snap.service}: rollout {rollout.number} has stalled: {'; '.join(rollout.stalled)}")
+        else:
+            _log.info(f"{snap.service}: rollout {rollout.number} moves again")
+
+    def _give_turns(self, snap: Snapshot, fence: int) -> bool:
+        """Grant and revoke; True when anything was written."""
+        granting = snap.rollout is None or snap.rollout.state is not RolloutState.PAUSED
+        ops: list[Op] = []
+        for role in ("default", *snap.roles):
+            enabled = snap.roles.get(role, snap.enabled)
+            hosts = snap.hosts_of(role)
+            changes = turns.decide(
+                enabled.serial,
+                hosts,
+                _turns_of(role, snap, hosts),
+                snap.config.waves,
+                granting=granting,
+                everyone=snap.plan.default is None,
+            )
+            data = Turn(serial=enabled.serial).encode()
+            for name in changes.grant:
+                path = paths.turn(snap.service, name)
+                ops.append(Set(path, data, -1) if name in snap.turns else Create(path, data))
+            ops += [Delete(paths.turn(snap.service, n)) for n in changes.revoke if n not in changes.grant]
+        if not ops:
+            return False
+        if snap.enabled_version is not None:
+            ops.append(Check(paths.enabled(snap.service), snap.enabled_version))
+        self._zk.ensure(paths.turns(snap.service))
+        self._commit(fence, ops)
+        return True
+
+
+def _turns_of(role: str, snap: Snapshot, hosts: dict[str, HostStatus]) -> dict[str, Turn]:
+    """A host that is away has no role to look at; its turn counts as one of the default role."""
+    return {n: t for n, t in snap.turns.items() if n in hosts or (role == "default" and n not in snap.hosts)}
+
+
+def _put(path: str, data: bytes, version: int | None) -> Op:
+    return Create(path, data) if version is None else Set(path, data, version)
+
+
+def _sentence(snap: Snapshot, missing: tuple[Missing, ...]) -> str:
+    if snap.rollout is None:
+        others = [v for v in snap.plan.serving if v != snap.plan.default]
+        beside = f" and {', '.join(others)} beside it" if others else ""
+        return f"{snap.service} serves {snap.plan.default or 'nothing'}{beside}"
+    rollout = snap.rollout
+    named = "; ".join(str(m) for m in missing[:5]) + ("; ..." if len(missing) > 5 else "")
+    return f"{snap.service}: rollout {rollout.number} of {rollout.build} is {rollout.state.value} ({named})"

@@ -1,0 +1,79 @@
+"""The barrier service's metrics; the only owner of their names."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+
+from barrier.predicates import Missing
+from fleet.model import RolloutState
+
+_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
+#: The barrier that is waited for in a state.
+_KINDS = {
+    RolloutState.WITHDRAWING: "drained",
+    RolloutState.OFFERING: "staged",
+    RolloutState.SWITCHED: "applied",
+    RolloutState.ROLLING_BACK: "applied",
+}
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._state = Gauge(
+            "pinrail_rollout_state",
+            "1 for the state of the rollout's state.",
+            ["service", "state"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "pinrail_rollout_seconds",
+            "Seconds that rollouts spent in a step.",
+            ["service", "step"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._wait = Histogram(
+            "pinrail_barrier_wait_seconds",
+            "Seconds until a barrier was met.",
+            ["service", "kind"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._missing = Gauge(
+            "pinrail_barrier_missing",
+            "1 while a barrier waits for that edge or host.",
+            ["service", "edge"],
+            registry=self.registry,
+        )
+        self._leading = Gauge("pinrail_barrier_leading", "1 on the replica that drives.", registry=self.registry)
+        self._named: dict[str, frozenset[str]] = {}
+
+    def leading(self, yes: bool) -> None:
+        self._leading.set(int(yes))
+
+    def state(self, service: str, state: RolloutState) -> None:
+        for each in RolloutState:
+            self._state.labels(service, each.value).set(int(each is state))
+
+    def left(self, service: str, state: RolloutState, seconds: float) -> None:
+        self._seconds.labels(service, state.value).observe(seconds)
+        if state in _KINDS:
+            self._wait.labels(service, _KINDS[state]).observe(seconds)
+
+    def missing(self, service: str, missing: tuple[Missing, ...]) -> None:
+        now = frozenset(m.who for m in missing)
+        for gone in self._named.get(service, frozenset()) - now:
+            self._missing.remove(service, gone)
+        for who in now:
+            self._missing.labels(service, who).set(1)
+        self._named[service] = now
+
+    def forget(self, service: str) -> None:
+        """The service is gone, or another replica drives it."""
+        self.missing(service, ())
+        for each in RolloutState:
+            self._state.remove(service, each.value)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

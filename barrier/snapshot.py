@@ -1,0 +1,174 @@
+"""What ZooKeeper says about one service, read at once: the controller decides on it, the API shows it.
+
+Reads only. A payload that cannot be read is never guessed at: a host's or an edge's counts as that node's error,
+anything else is ``BadPayload`` and concerns this service alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from barrier.predicates import Edges
+from fleet import paths
+from fleet.config import sentence
+from fleet.loop import Trouble
+from fleet.model import Ack, EdgeInfo, Enabled, HostStatus, Plan, Rollout, ServiceConfig, Turn, Wire
+from fleet.zk import Node, ZooKeeper
+
+
+class BadPayload(Trouble):
+    """A znode holds what nobody of us writes."""
+
+
+W = TypeVar("W", bound=Wire)
+
+
+def parse(model: type[W], node: Node, path: str) -> W:
+    try:
+        return model.model_validate_json(node.data)
+    except ValidationError as e:
+        raise BadPayload(f"{path} cannot be read: {sentence(e)}") from e
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Edges, for all services: those that must answer and those that live."""
+
+    roster: tuple[str, ...] = ()
+    alive: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One service. ``*_version`` None: that node does not exist."""
+
+    service: str
+    config: ServiceConfig
+    plan: Plan
+    plan_version: int | None
+    enabled: Enabled
+    enabled_version: int | None
+    #: ``enabled`` of roles that have their own.
+    roles: Mapping[str, Enabled] = field(default_factory=dict)
+    rollout: Rollout | None = None
+    rollout_version: int = 0
+    lock_version: int | None = None
+    turns: Mapping[str, Turn] = field(default_factory=dict)
+    hosts: Mapping[str, HostStatus] = field(default_factory=dict)
+    acks: Mapping[str, Ack] = field(default_factory=dict)
+    members: Mapping[str, int] = field(default_factory=dict)
+    fleet: Fleet = field(default_factory=Fleet)
+
+    @property
+    def edges(self) -> Edges:
+        return Edges(self.fleet.roster, frozenset(self.fleet.alive), self.acks)
+
+    def hosts_of(self, role: str) -> dict[str, HostStatus]:
+        """Hosts that follow that role's ``enabled``; a role without one of its own follows the default."""
+        return {n: h for n, h in self.hosts.items() if (h.role if h.role in self.roles else "default") == role}
+
+
+def read_fleet(zk: ZooKeeper, *, watch: bool) -> Fleet:
+    return Fleet(zk.children(paths.ROSTER, watch=watch), zk.children(paths.EDGES, watch=watch))
+
+
+def read_edges(zk: ZooKeeper, fleet: Fleet) -> dict[str, EdgeInfo]:
+    """What each edge says of itself; what it said when it joined the roster, where it is away."""
+    names = sorted({*fleet.roster, *fleet.alive})
+    alive = zk.get_many([paths.edge(n) for n in names])
+    joined = zk.get_many([paths.rostered(n) for n in names])
+    found = {}
+    for name in names:
+        node = alive.get(paths.edge(name)) or joined.get(paths.rostered(name))
+        try:
+            found[name] = parse(EdgeInfo, node, paths.edge(name)) if node else EdgeInfo(name=name)
+        except BadPayload:
+            found[name] = EdgeInfo(name=name)  # shown by its name alone; nothing is decided by the rest
+    return found
+
+
+def _acks(zk: ZooKeeper, service: str, *, watch: bool) -> dict[str, Ack]:
+    names = zk.children(paths.acks(service), watch=watch)
+    nodes = zk.get_many([paths.ack(service, n) for n in names], watch=watch)
+    found = {}
+    for name in names:
+        node = nodes.get(paths.ack(service, name))
+        if node is None:
+            continue
+        try:
+            found[name] = parse(Ack, node, paths.ack(service, name))
+        except BadPayload as e:
+            found[name] = Ack(incarnation="?", error=str(e))
+    return found
+
+
+def _hosts(zk: ZooKeeper, service: str, *, watch: bool) -> dict[str, HostStatus]:
+    names = zk.children(paths.hosts(service), watch=watch)
+    nodes = zk.get_many([paths.host(service, n) for n in names], watch=watch)
+    found = {}
+    for name in names:
+        node = nodes.get(paths.host(service, name))
+        if node is None:
+            continue
+        try:
+            found[name] = parse(HostStatus, node, paths.host(service, name))
+        except BadPayload as e:
+            found[name] = HostStatus(name=name, error=str(e))
+    return found
+
+
+def _turns(zk: ZooKeeper, service: str, *, watch: bool) -> dict[str, Turn]:
+    names = zk.children(paths.turns(service), watch=watch)
+    nodes = zk.get_many([paths.turn(service, n) for n in names])
+    found = {n: nodes[paths.turn(service, n)] for n in names if paths.turn(service, n) in nodes}
+    return {n: parse(Turn, node, paths.turn(service, n)) for n, node in found.items()}
+
+
+def lock_number(node: Node, path: str) -> int:
+    if not node.data.isdigit():
+        raise BadPayload(f"{path} cannot be read: {node.data[:20]!r} is not a number")
+    return int(node.data)
+
+
+def read(zk: ZooKeeper, service: str, fleet: Fleet, *, watch: bool) -> Snapshot | None:
+    """Everything about ``service``; None where it is not configured. ``watch``: changes wake the session's owner."""
+    config = zk.get(paths.config(service), watch=watch)
+    if config is None:
+        return None
+    # Acks before the plan: an ack then never speaks of a plan that is newer than the one it is compared with.
+    acks = _acks(zk, service, watch=watch)
+    hosts = _hosts(zk, service, watch=watch)
+    turns = _turns(zk, service, watch=watch)
+    lock = zk.get(paths.active_rollout(service), watch=watch)
+    path = paths.rollout(service, lock_number(lock, paths.active_rollout(service))) if lock else ""
+    active = zk.get(path, watch=watch) if lock else None
+    rollout = parse(Rollout, active, path) if active else None
+    roles = {}
+    for role in zk.children(paths.enabled(service), watch=watch):
+        if node := zk.get(paths.enabled(service, role), watch=watch):
+            roles[role] = parse(Enabled, node, paths.enabled(service, role))
+    enabled = zk.get(paths.enabled(service), watch=watch)
+    plan = zk.get(paths.plan(service), watch=watch)
+    parsed = parse(Plan, plan, paths.plan(service)) if plan else Plan()
+    wanted = dict.fromkeys((*parsed.serving, *((rollout.build,) if rollout else ())))
+    return Snapshot(
+        service=service,
+        config=parse(ServiceConfig, config, paths.config(service)),
+        plan=parsed,
+        plan_version=plan.version if plan else None,
+        enabled=parse(Enabled, enabled, paths.enabled(service)) if enabled and enabled.data else Enabled(),
+        enabled_version=enabled.version if enabled else None,
+        roles=roles,
+        rollout=rollout,
+        rollout_version=active.version if active else 0,
+        lock_version=lock.version if lock else None,
+        turns=turns,
+        hosts=hosts,
+        acks=acks,
+        members={v: len(zk.children(paths.serverset(service, v), watch=watch)) for v in wanted},
+        fleet=fleet,
+    )

@@ -1,0 +1,139 @@
+"""A fleet of thin edges and hosts around real controllers, all on a real ZooKeeper."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from barrier.controller import Controller
+from barrier.metrics import Metrics
+from barrier.store import Store
+from fleet import loop
+from fleet.loop import Wake
+from fleet.model import Rollout, ServiceConfig
+from fleet.zk import ZooKeeper
+from tests.barrier.fleet import Connect, Edge, Host, Thread
+from tests.conftest import eventually
+
+T = TypeVar("T", bound=Thread)
+
+DIGEST = "sha256:" + "0" * 64
+
+
+class Replica:
+    """One controller in a thread."""
+
+    def __init__(self, connect: Connect, name: str) -> None:
+        self.name = name
+        self.wake = Wake()
+        self.zk = connect(self.wake)
+        self.controller = Controller(self.zk, name, Metrics(), self.wake)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.crash: BaseException | None = None
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            loop.run(self.controller, self.wake, every=0.5, backoff=0.05)
+        except BaseException as e:
+            self.crash = e
+            raise
+
+    def kill(self) -> None:
+        """Gone from one moment to the next; its session ends with it."""
+        self.wake.stop()
+        self._thread.join(10)
+        self.zk.close()
+
+
+class Fleet:
+    """What a test plays with. The service is called ``shop``."""
+
+    def __init__(self, connect: Connect) -> None:
+        self.connect = connect
+        self.store = Store(connect())
+        self.threads: list[Thread] = []
+        self.replicas: list[Replica] = []
+
+    def configure(self, **fields: object) -> None:
+        config = ServiceConfig.model_validate({"stall_seconds": 0.3, "waves": {"concurrency": 1}} | fields)
+        self.store.configure("shop", config)
+
+    def edge(self, name: str, **fields: object) -> Edge:
+        edge = Edge(self.connect, name)
+        return self._start(edge, fields)
+
+    def host(self, name: str, *, slots: int = 2, **fields: object) -> Host:
+        host = Host(self.connect, name, slots=slots)
+        return self._start(host, fields)
+
+    def _start(self, thread: T, fields: dict[str, object]) -> T:
+        for key, value in fields.items():
+            setattr(thread, key, value)
+        self.threads.append(thread)
+        thread.start()
+        return thread
+
+    def replica(self, name: str = "barrier-1") -> Replica:
+        replica = Replica(self.connect, name)
+        self.replicas.append(replica)
+        return replica
+
+    def begin(self, build: str, **fields: object) -> Rollout:
+        return self.store.begin(
+            Rollout.model_validate(
+                {"number": 1, "service": "shop", "build": build, "digest": DIGEST, "by": "ann"} | fields
+            )
+        )
+
+    def ask(self, number: int, verb: str) -> None:
+        self.store.ask("shop", number, verb, by="ann", reason="a test")  # type: ignore[arg-type]
+
+    def get(self, number: int) -> Rollout:
+        rollout = self.store.rollout("shop", number)
+        assert rollout is not None
+        return rollout
+
+    def until(self, number: int, state: str, *, done: bool = False) -> Rollout:
+        def there() -> bool:
+            for replica in self.replicas:
+                assert replica.crash is None, replica.crash
+            now = self.get(number)
+            return now.state == state and now.done == done and now.request is None
+
+        try:
+            eventually(f"rollout {number} to be {state}", there)
+        except pytest.fail.Exception as e:
+            pytest.fail(f"{e}\n{self.get(number).model_dump_json(indent=1)}\n{self.store.plan('shop')}")
+        return self.get(number)
+
+    def deploy(self, build: str, **fields: object) -> Rollout:
+        return self.until(self.begin(build, **fields).number, "switched", done=True)
+
+    def close(self) -> None:
+        for thread in self.threads:
+            thread.stop()
+        for replica in self.replicas:
+            replica.kill()
+
+
+@pytest.fixture
+def fleet(connect: Callable[..., ZooKeeper]) -> Iterator[Fleet]:
+    made = Fleet(connect)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def small(fleet: Fleet) -> Fleet:
+    """Two edges, three hosts, one controller, a configured service."""
+    fleet.configure()
+    for name in ("edge-1", "edge-2"):
+        fleet.edge(name)
+    for name in ("host-1", "host-2", "host-3"):
+        fleet.host(name)
+    fleet.replica()
+    return fleet
