@@ -207,13 +207,16 @@ class Browser:
         return self._done(record, page)
 
     async def asset(self, page: Page, path: str) -> bool:
-        """As ``<script src>`` asks for it: no header, the pin in the query that the page wrote there."""
+        """As ``<script src>`` asks for it: no header, the pin in the query that the page wrote there.
+
+        Its name is the hash of its content, so the right bytes are right whichever version they came through.
+        """
         headers = {"Accept": "*/*", "Sec-Fetch-Dest": "script", "Sec-Fetch-Mode": "no-cors"}
         record, answer = await self._fetch(Kind.ASSET, "GET", path, headers, page)
         if answer is not None and answer.status == 200:
             named = _IN_ASSET.search(answer.body.decode(errors="replace"))
-            build = (named[1] or named[2]) if named else None
-            record = replace(record, body=build, error=None if answer.body else "the asset was empty")
+            if not named or (named[1] or named[2]) != page.build:
+                record = replace(record, error="the asset is not the one that the page asked for")
         return self._done(record, page)
 
     def _xhr(self, page: Page) -> dict[str, str]:

@@ -79,7 +79,7 @@ def test_its_xhrs_carry_the_pin_and_the_cookie_and_its_assets_the_query() -> Non
     assert moved == [False] * 5
     assert [r.kind for r in records] == ["document", "feed", "save", "slow", "stream", "asset"]
     assert all(r.pin == "a" and r.error is None and r.status == 200 for r in records[1:])
-    assert [r.body for r in records[1:]] == ["a", "a", "a", None, "a"]
+    assert [r.body for r in records[1:]] == ["a", "a", "a", None, None]
     assert all(request.headers["Cookie"] == "__dpl=1.a.77" for request in fleet.seen[1:])
     assert all(request.headers["x-deployment-id"] == "a" for request in fleet.seen[1:5])
     assert "x-deployment-id" not in fleet.seen[5].headers
@@ -156,6 +156,19 @@ def test_a_missing_asset_is_noticed() -> None:
     _, records = with_browser(fleet, use)
     assert records[1].status == 404
     assert judge(records, [Release("A", "b", 0)], "a", Way.PINNED).marks[1] == {Mark.FAILED}
+
+
+def test_another_build_s_asset_is_noticed() -> None:
+    fleet = FakeFleet()
+
+    async def use(browser: Browser) -> None:
+        page = await opened(browser)
+        fleet.release("b")
+        fleet.lie = "flip"
+        await browser.asset(page, page.assets[0])
+
+    _, records = with_browser(fleet, use)
+    assert records[1].error == "the asset is not the one that the page asked for"
 
 
 def test_a_lying_header_is_a_fault() -> None:

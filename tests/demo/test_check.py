@@ -400,6 +400,23 @@ def test_a_request_without_an_answer_may_or_may_not_have_been_counted() -> None:
     assert difference({"edge-1": replace(TRUE, requests=5)}, *SEEN, lost) != []
 
 
+def test_what_an_edge_calls_forced_is_compared_with_what_it_told_the_client() -> None:
+    """Told to move too early: a fault by the timeline, forced by the edge's own words; its counting is right."""
+    early = feed(5, "x", "a", verdict="retired")
+    assert difference({"edge-1": EdgeCounts(1, {"forced": 1}, 1)}, early) == []
+
+
+def test_without_pins_edges_are_not_asked_what_they_cannot_know() -> None:
+    records = (document(12, "a"), document(13, "x"), feed(14, "x", "a"))
+    judged = judge(records, ALL, "x", Way.ROLLING)
+    assert Mark.BACK in judged.marks[1]
+    assert compare(Way.ROLLING, records, judged, {"edge-1": EdgeCounts(3, {"default": 2, "fault": 1}, 1)}) == []
+    assert compare(Way.ROLLING, records, judged, {"edge-1": EdgeCounts(3, {"default": 2, "exact": 1}, 0)}) == [
+        "rolling: edge-1 counted 0 fault, clients saw 1",
+        "rolling: edge-1 counted 0 flips, clients saw 1",
+    ]
+
+
 def test_counters_are_compared_from_where_they_stood() -> None:
     before = EdgeCounts(5, {"exact": 4, "forced": 1}, 1)
     after = EdgeCounts(8, {"exact": 5, "forced": 2, "default": 1}, 2)
