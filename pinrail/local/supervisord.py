@@ -145,8 +145,10 @@ class _Transport(xmlrpc.client.Transport):
         self._path = path
         self._deadline = deadline
 
-    def make_connection(self, host: object) -> http.client.HTTPConnection:
-        return _Connection(self._path, self._deadline)
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        connection = _Connection(self._path, self._deadline)
+        self._connection = (host, connection)  # what close() looks at
+        return connection
 
 
 class Supervisor:
@@ -157,7 +159,8 @@ class Supervisor:
         self._deadline = deadline
 
     def _call(self, method: str, *arguments: object) -> object:
-        proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(self._path, self._deadline))
+        transport = _Transport(self._path, self._deadline)
+        proxy = xmlrpc.client.ServerProxy("http://localhost", transport=transport)
         try:
             return getattr(proxy.supervisor, method)(*arguments)
         except xmlrpc.client.Fault as e:
@@ -165,7 +168,7 @@ class Supervisor:
         except (OSError, http.client.HTTPException, xmlrpc.client.Error) as e:
             raise SupervisorTrouble(f"the fleet's supervisord does not answer at {self._path}: {e}") from e
         finally:
-            proxy("close")()
+            transport.close()
 
     def programs(self) -> dict[str, Info]:
         answer: Any = self._call("getAllProcessInfo")

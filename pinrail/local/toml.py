@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pydantic import BaseModel
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def _quoted(text: str) -> str:
+    """JSON's escapes are TOML's, but for surrogate pairs (so none are made) and DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _value(value: Any) -> str:
@@ -15,7 +23,7 @@ def _value(value: Any) -> str:
         case int() | float():
             return repr(value)
         case str():
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            return _quoted(value)
         case list() | tuple():
             return "[" + ", ".join(map(_value, value)) + "]"
     raise TypeError(f"{type(value).__name__} has no form in TOML here")
@@ -25,7 +33,7 @@ def dumps(table: dict[str, Any], prefix: str = "") -> str:
     """Plain values first, then tables and arrays of tables, as TOML wants them."""
     lines, below = [], []
     for key, value in table.items():
-        name = key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+        name = key if _BARE.fullmatch(key) else _quoted(key)
         if isinstance(value, dict):
             below.append(f"\n[{prefix}{name}]\n" + dumps(value, f"{prefix}{name}."))
         elif isinstance(value, list | tuple) and value and all(isinstance(v, dict) for v in value):
