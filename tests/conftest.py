@@ -14,6 +14,8 @@ import pytest
 from fleet.zk import ZooKeeper
 from pinrail.local import zookeeper
 
+pytest_plugins = ["tests.s3_fixtures"]
+
 _chroots = itertools.count(1)
 
 

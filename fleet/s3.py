@@ -1,0 +1,371 @@
+"""The object store, the only importer of boto3. Owns where a build's objects lie; knows nothing of what is in them.
+
+Any S3 will do: path-style addresses, Signature Version 4, no checksums beyond what S3 asks for. Every call has
+timeouts and a bounded number of tries. What goes wrong outside is ``S3Trouble`` with a sentence that names the
+endpoint; ``S3Refused`` where the answer was no, so that trying again helps only after somebody changed something.
+A call that was refused makes the next one read the credentials afresh: they may be rotated under a running agent.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.credentials import SharedCredentialProvider
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+from fleet.config import BadConfig, S3Config
+from fleet.loop import Trouble
+from fleet.ranges import PiecewiseFile
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+PIECE = 8 * 1024 * 1024
+WORKERS = 4
+#: Tries for one piece of a download, beside those that boto3 makes for the request itself.
+TRIES = 3
+_CHUNK = 256 * 1024
+
+_REFUSED = {
+    "AccessDenied": "the access key is not allowed to do this",
+    "Forbidden": "the access key is not allowed to do this, or is not the right one",
+    "403": "the access key is not allowed to do this, or is not the right one",
+    "InvalidAccessKeyId": "it does not know the access key",
+    "SignatureDoesNotMatch": "the secret key is not the right one",
+    "ExpiredToken": "the credentials have expired",
+    "InvalidToken": "the session token is not valid",
+    "RequestTimeTooSkewed": "this machine's clock is wrong",
+    "AuthorizationHeaderMalformed": "the region is not the bucket's",
+}
+
+
+class S3Trouble(Trouble):
+    """The object store did not answer, or not sensibly. Nothing is known about an unanswered write."""
+
+
+class S3Refused(S3Trouble):
+    """It answered no: credentials, permissions, bucket, region. The sentence says which."""
+
+
+class AlreadyThere(Exception):
+    """A conditional PUT found the key taken; nothing was changed.
+
+    It may have been taken by this very call: when the answer to a PUT is lost, boto3's second try finds the first.
+    """
+
+
+def build_prefix(service: str, build: str = "") -> str:
+    return f"builds/{service}/{build}/" if build else f"builds/{service}/"
+
+
+def archive_key(service: str, build: str) -> str:
+    return build_prefix(service, build) + "build.tar.zst"
+
+
+def manifest_key(service: str, build: str) -> str:
+    """Written last: a build exists when its manifest does."""
+    return build_prefix(service, build) + "manifest.json"
+
+
+class ObjectStore:
+    """One bucket. Safe to use from several threads."""
+
+    def __init__(self, config: S3Config, *, connect_seconds: float = 3.0, read_seconds: float = 20.0) -> None:
+        self.where = config.endpoint or f"Amazon S3 in {config.region}"
+        self.bucket = config.bucket
+        self._config = config
+        self._lock = threading.Lock()
+        self._cached: S3Client | None = None
+        self._options = Config(
+            s3={"addressing_style": "path"},
+            signature_version="s3v4",
+            connect_timeout=connect_seconds,
+            read_timeout=read_seconds,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=WORKERS + 4,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+
+    # -- the connection --
+
+    def _client(self) -> S3Client:
+        with self._lock:
+            if self._cached is None:
+                self._cached = self._connect()
+            return self._cached
+
+    def _connect(self) -> S3Client:
+        session = botocore.session.Session()
+        key = secret = token = None
+        if self._config.credentials:
+            key, secret, token = self._from_file(self._config.credentials)
+        try:
+            return boto3.Session(botocore_session=session).client(
+                "s3",
+                endpoint_url=self._config.endpoint,
+                region_name=self._config.region,
+                aws_access_key_id=key,
+                aws_secret_access_key=secret,
+                aws_session_token=token,
+                config=self._options,
+            )
+        except ValueError as e:
+            raise BadConfig(f"the S3 endpoint {self._config.endpoint!r} is not a URL such as https://host:port") from e
+        except BotoCoreError as e:
+            raise BadConfig(f"S3 cannot be used with this configuration: {e}") from e
+
+    def _from_file(self, path: Path) -> tuple[str, str, str | None]:
+        """From the [default] section of an AWS credentials file: the one named, whatever the environment says."""
+        try:
+            path.open("rb").close()  # botocore takes a file that it cannot read for one that is not there
+            found = SharedCredentialProvider(str(path)).load()
+        except OSError as e:
+            raise S3Refused(f"cannot read the S3 credentials in {path}: {e.strerror}") from e
+        except BotoCoreError as e:
+            raise S3Refused(f"the S3 credentials in {path} cannot be used: {e}") from e
+        if found is None:
+            raise S3Refused(f"{path} has no [default] section with aws_access_key_id and aws_secret_access_key")
+        return found.access_key, found.secret_key, found.token
+
+    @contextmanager
+    def _doing(self, what: str) -> Iterator[None]:
+        """Turn what botocore raises into whose fault it is, with a sentence."""
+        try:
+            yield
+        except ClientError as e:
+            raise self._sorted(e, what) from e
+        except ParamValidationError as e:
+            raise BadConfig(f"S3 cannot be asked to {what}: {' '.join(str(e).split())}") from e
+        except BotoCoreError as e:
+            if type(e).__name__ in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
+                raise S3Refused(
+                    f"there are no credentials for S3 at {self.where}: name a credentials file, or set "
+                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                ) from e
+            raise S3Trouble(f"S3 at {self.where} does not answer, could not {what}: {e}") from e
+
+    def _sorted(self, e: ClientError, what: str) -> Exception:
+        code = e.response.get("Error", {}).get("Code", "") or "no code"
+        if code in ("PreconditionFailed", "ConditionalRequestConflict"):
+            return AlreadyThere(f"could not {what}: the key is taken")
+        if code == "NoSuchBucket":
+            return S3Refused(f"S3 at {self.where} has no bucket {self.bucket!r}: make it, or correct its name")
+        if why := _REFUSED.get(code):
+            with self._lock:
+                self._cached = None
+            return S3Refused(f"S3 at {self.where} refuses to {what} in bucket {self.bucket!r}: {why} ({code})")
+        return S3Trouble(f"S3 at {self.where} could not {what}: {e}")
+
+    # -- reading --
+
+    def get(self, key: str) -> bytes | None:
+        """A small object's bytes; None where there is no such key."""
+        with self._doing(f"read {key}"):
+            client = self._client()
+            try:
+                return client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            except client.exceptions.NoSuchKey:
+                return None
+
+    def size(self, key: str) -> int | None:
+        """An object's length in bytes; None where there is no such key."""
+        found = self._head(key)
+        return found[0] if found else None
+
+    def _head(self, key: str) -> tuple[int, str] | None:
+        with self._doing(f"look at {key}"):
+            try:
+                answer = self._client().head_object(Bucket=self.bucket, Key=key)
+            except ClientError as e:
+                if e.response.get("Error", {}).get("Code") == "404":  # no body: a missing bucket looks the same
+                    self._require_bucket()
+                    return None
+                raise
+            return answer["ContentLength"], answer["ETag"]
+
+    def _require_bucket(self) -> None:
+        if not self._bucket_exists():
+            raise S3Refused(f"S3 at {self.where} has no bucket {self.bucket!r}: make it, or correct its name")
+
+    def _bucket_exists(self) -> bool:
+        with self._doing("look at the bucket"):
+            try:
+                self._client().head_bucket(Bucket=self.bucket)
+            except ClientError as e:
+                if e.response.get("Error", {}).get("Code") == "404":
+                    return False
+                raise
+            return True
+
+    def keys(self, prefix: str) -> list[str]:
+        """Every key that begins with ``prefix``, sorted."""
+        with self._doing(f"list {prefix}"):
+            pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+            return sorted(o["Key"] for page in pages for o in page.get("Contents", []))
+
+    def download(
+        self,
+        key: str,
+        to: Path,
+        *,
+        size: int,
+        progress: Callable[[int], None] | None = None,
+        seconds: float = 1800.0,
+    ) -> None:
+        """Fill ``to`` with the object's ``size`` bytes, ranges in parallel, and make it durable.
+
+        Where an earlier call was cut off, what it got is kept (``to`` and ``<to>.ranges``, see ``fleet.ranges``); so
+        call it again after Trouble. The content is not checked: compare the digest, and remove ``to`` where it is
+        wrong. ``progress`` is given the bytes so far, from several threads, one at a time; what it raises ends the
+        download. Raises OSError for the disk's troubles and S3Trouble for the rest, at ``seconds`` at the latest.
+        """
+        found = self._head(key)
+        if found is None:
+            raise S3Refused(f"S3 at {self.where} has no {key} in bucket {self.bucket!r}")
+        length, tag = found
+        if length != size:
+            raise S3Refused(f"{key} in S3 at {self.where} has {length} bytes, not the {size} that its manifest says")
+        with PiecewiseFile(to, size=size, identity=tag, piece=PIECE) as file:
+            _Download(self, key, tag, file, progress, time.monotonic() + seconds).run(size)
+            file.finish()
+
+    def open_range(self, key: str, start: int, end: int, *, tag: str) -> Iterator[bytes]:
+        """The bytes from ``start`` to before ``end``, in chunks, while the object still has the entity tag ``tag``."""
+        with self._doing(f"read {key}"):
+            try:
+                body = self._client().get_object(
+                    Bucket=self.bucket, Key=key, Range=f"bytes={start}-{end - 1}", IfMatch=tag
+                )["Body"]
+            except ClientError as e:
+                if e.response.get("Error", {}).get("Code") == "PreconditionFailed":
+                    raise S3Trouble(f"{key} in S3 at {self.where} changed while it was read") from e
+                raise
+            try:
+                yield from body.iter_chunks(_CHUNK)
+            finally:
+                body.close()
+
+    # -- writing --
+
+    def put_new(
+        self, key: str, data: bytes | Path, content_type: str, progress: Callable[[int], None] | None = None
+    ) -> None:
+        """Write ``key`` if nothing is there yet. Raises AlreadyThere, and has changed nothing then.
+
+        ``progress`` is given the position in ``data``; over plain http it runs to the end twice, to sign and to send.
+        """
+        with self._doing(f"write {key}"):
+            if isinstance(data, bytes):
+                self._put(key, data, content_type)
+                return
+            with data.open("rb") as f:
+                self._put(key, _Watched(f, progress) if progress else f, content_type)
+
+    def _put(self, key: str, body: bytes | IO[bytes] | _Watched, content_type: str) -> None:
+        self._client().put_object(
+            Bucket=self.bucket,
+            Key=key,
+            Body=body,  # type: ignore[arg-type]  # any file-like object will do; the stub asks for IO
+            ContentType=content_type,
+            IfNoneMatch="*",
+        )
+
+    def make_bucket(self) -> None:
+        """The bucket is there afterwards."""
+        if self._bucket_exists():
+            return
+        with self._doing("make the bucket"):
+            client = self._client()
+            try:
+                client.create_bucket(Bucket=self.bucket)
+            except client.exceptions.BucketAlreadyOwnedByYou:
+                return
+
+
+class _Watched:
+    """A file that says where it is being read."""
+
+    def __init__(self, f: IO[bytes], progress: Callable[[int], None]) -> None:
+        self._f = f
+        self._progress = progress
+        self.seek, self.tell = f.seek, f.tell
+
+    def read(self, n: int = -1) -> bytes:
+        data = self._f.read(n)
+        self._progress(self._f.tell())
+        return data
+
+
+class _Download:
+    """One download: hands the missing pieces to a few workers; the first that fails for good stops the others."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        key: str,
+        tag: str,
+        file: PiecewiseFile,
+        progress: Callable[[int], None] | None,
+        deadline: float,
+    ) -> None:
+        self._store = store
+        self._key = key
+        self._tag = tag
+        self._file = file
+        self._progress = progress
+        self._deadline = deadline
+        self._got = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    def run(self, size: int) -> None:
+        pieces = self._file.missing()
+        self._count(size - sum(end - start for start, end in pieces))
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="s3") as pool:
+            futures = [pool.submit(self._piece, start, end) for start, end in pieces]
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            self._stop.set()
+            pool.shutdown(cancel_futures=True)
+        for future in done:
+            future.result()
+
+    def _piece(self, start: int, end: int) -> None:
+        at = start
+        for attempt in range(1, TRIES + 1):
+            try:
+                for chunk in self._store.open_range(self._key, at, end, tag=self._tag):
+                    self._check()
+                    self._file.write(at, chunk)
+                    at += len(chunk)
+                    self._count(len(chunk))
+                if at == end:
+                    self._file.complete(start)
+                    return
+                raise S3Trouble(f"S3 at {self._store.where} ended {self._key} early")
+            except S3Refused:
+                raise
+            except S3Trouble:
+                if attempt == TRIES or self._stop.is_set():
+                    raise
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise S3Trouble(f"the download of {self._key} was given up")
+        if time.monotonic() > self._deadline:
+            raise S3Trouble(f"the download of {self._key} from S3 at {self._store.where} took too long; it can go on")
+
+    def _count(self, n: int) -> None:
+        with self._lock:
+            self._got += n
+            if self._progress:
+                self._progress(self._got)
