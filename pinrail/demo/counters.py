@@ -53,7 +53,7 @@ async def settled(
     before: Mapping[str, EdgeCounts],
     different: Callable[[Mapping[str, EdgeCounts]], list[str]],
     *,
-    seconds: float = 15.0,
+    seconds: float,
 ) -> list[str]:
     """What is still different after waiting for the counters (they are read in chunks) at most ``seconds``."""
     deadline = time.monotonic() + seconds

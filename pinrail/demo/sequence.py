@@ -48,6 +48,8 @@ class Pauses:
     after: float = 3.5
     deadline: float = 120.0
     look: float = 0.1
+    #: How long the edges' counters may take to catch up.
+    settle: float = 15.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Course:
     seed: int = 1
 
 
-Say = Callable[[str, Log], None]
+#: What is going on now, and the records so far where there are any.
+Say = Callable[[str, Log | None], None]
 
 
 async def follow(course: Course, control: Control, say: Say) -> Way:
@@ -102,6 +105,7 @@ async def follow(course: Course, control: Control, say: Say) -> Way:
         course.service,
         before,
         lambda counted: check.compare(course.target.way, log.records, judged, counted),
+        seconds=course.pauses.settle,
     )
     return Way(course.service, base, tuple(releases), tuple(log.records), judged, tuple(different))
 

@@ -17,7 +17,7 @@ from pinrail.demo.sequence import Course, Pauses, follow, steps
 from tests.demo.fake import FakeEdge, FakeFleet
 
 S = RolloutState
-FAST = Pauses(before=0.4, after=0.4, deadline=1.0, look=0.01)
+FAST = Pauses(before=0.4, after=0.4, deadline=1.0, look=0.01, settle=1.0)
 
 
 def event(state: S, seconds: float | None, text: str = "") -> RolloutEvent:
