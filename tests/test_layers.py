@@ -29,7 +29,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "socket": (
         "edge.varnish",
         "hostagent.http",
-        "hostagent.slots",
+        "hostagent.ports",
         "pinrail.local.ports",
         "pinrail.local.ready",
         "pinrail.local.s3server",

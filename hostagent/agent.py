@@ -1,0 +1,123 @@
+"""The host agent: every service's cycle, once around, on one look at supervisord.
+
+Owns the lock that keeps a second agent out of the host's directory. The pools are supervisord's; when the agent ends,
+however it ends, they go on serving, and the next agent finds them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from fleet import log, paths
+from fleet.config import BadConfig
+from fleet.loop import Trouble, Wake
+from fleet.zk import Conflict, ZooKeeper, ZooKeeperTrouble
+from hostagent import machine
+from hostagent.config import HostConfig
+from hostagent.fetch import Store
+from hostagent.layout import Layout
+from hostagent.metrics import Metrics
+from hostagent.service import ServiceAgent
+from hostagent.slots import Slots
+from hostagent.steps import Steps
+from hostagent.supervisor import Supervisor, SupervisorGone
+from hostagent.unpack import sweep
+
+_log = log.get()
+#: Seconds that steps get to notice that the agent ends.
+_JOIN = 3.0
+
+
+class AlreadyRunning(BadConfig):
+    """Another agent works in this directory."""
+
+
+class Lock:
+    """Held until the process ends, by whatever way."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            pid = os.read(self._fd, 32).decode(errors="replace").strip() or "unknown"
+            os.close(self._fd)
+            raise AlreadyRunning(f"another agent, process {pid}, works in {path.parent}") from e
+        os.ftruncate(self._fd, 0)
+        os.write(self._fd, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+class HostAgent:
+    """``fleet.loop`` runs it. Raises AlreadyRunning or BadConfig when it cannot begin."""
+
+    def __init__(self, config: HostConfig, zk: ZooKeeper, store: Store, metrics: Metrics, wake: Wake) -> None:
+        self._config = config
+        self._layout = Layout.of(config)
+        self._lock = Lock(self._layout.agent_lock)
+        self._layout.conf_d.mkdir(parents=True, exist_ok=True)
+        self._zk = zk
+        self._store = store
+        self._metrics = metrics
+        self._wake = wake
+        self._supervisor = Supervisor(self._layout.supervisor_socket)
+        self._slots = Slots(config, self._layout, self._supervisor)
+        self._services: dict[str, ServiceAgent] = {}
+        for releases in self._layout.releases("x").parent.glob("*"):
+            sweep(releases)
+
+    def cycle(self) -> str:
+        try:
+            return self._cycle()
+        except ZooKeeperTrouble:
+            for agent in self._services.values():
+                agent.suspend()
+            raise
+        except Conflict as e:
+            raise Trouble(f"somebody else changed it meanwhile: {e}") from e
+
+    def _cycle(self) -> str:
+        for service in self._zk.children(paths.SERVICES):
+            if service not in self._services:
+                self._services[service] = self._new(service)
+        try:
+            running = machine.groups(self._supervisor.processes())
+        except SupervisorGone as gone:
+            for agent in self._services.values():
+                agent.unserved(str(gone))
+            raise
+        said, troubles = [], []
+        for service, agent in self._services.items():
+            try:
+                said.append(agent.cycle(running.get(service, {})))
+            except ZooKeeperTrouble:
+                raise
+            except Trouble as trouble:
+                troubles.append(f"{service}: {trouble}")
+        self._metrics.slots((name, slot) for name, agent in self._services.items() for slot in agent.seen)
+        if troubles:
+            raise Trouble("; ".join(troubles))
+        return "; ".join(said) or "no services"
+
+    def _new(self, service: str) -> ServiceAgent:
+        steps = Steps(
+            service, self._config.name, self._layout, self._supervisor, self._slots, self._store, self._metrics
+        )
+        return ServiceAgent(
+            service, self._config, self._layout, self._zk, self._slots, steps, self._metrics, self._wake
+        )
+
+    def close(self) -> None:
+        """Steps are given up, pools left alone. The caller ends the ZooKeeper session."""
+        for agent in self._services.values():
+            agent.close()
+        deadline = time.monotonic() + _JOIN
+        for agent in self._services.values():
+            agent.join(max(0.0, deadline - time.monotonic()))
+        self._lock.release()

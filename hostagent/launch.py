@@ -1,0 +1,127 @@
+"""Becomes one program of a slot: ``python -I -S launch.py SPEC NAME``, run by supervisord. Standard library only.
+
+It stands between supervisord and the program for three things that supervisord cannot do: take a command and an
+environment of any content (its own file has quoting rules of its own), end what a predecessor left behind when it was
+killed (an nginx master's workers go on holding the port), and see to it that the program ends when supervisord is
+killed, instead of holding its port against the next one. Then it is the program: same process, same process group.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import grp
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+#: Seconds that a predecessor may go on ending by itself, and that the kernel may take after a KILL.
+_GRACE = 3.0
+
+
+def boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def processes() -> dict[int, tuple[int, int]]:
+    """Every process: its group, and its start in ticks since boot. Zombies hold nothing and are left out."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = (entry / "stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+        fields = stat.rpartition(")")[2].split()
+        if fields[0] not in "ZX":
+            found[int(entry.name)] = (int(fields[2]), int(fields[19]))
+    return found
+
+
+def note(pidfile: Path) -> None:
+    """This process, so that it can be told from a later one of the same number."""
+    pid = os.getpid()
+    temporary = pidfile.with_name(f".{pidfile.name}.{pid}")
+    temporary.write_text(f"{pid} {processes()[pid][1]} {boot()}\n")
+    temporary.replace(pidfile)
+
+
+def leftovers(pidfile: Path) -> tuple[int, list[int]]:
+    """The noted process's group, and those of it that live."""
+    try:
+        pid, start, booted = pidfile.read_text().split()
+    except (FileNotFoundError, ValueError):
+        return 0, []
+    group, started = int(pid), int(start)
+    now = processes()
+    reused = group in now and now[group][1] != started
+    if booted != boot() or reused:
+        return 0, []
+    return group, [p for p, (g, s) in now.items() if g == group and s >= started]
+
+
+def end_leftovers(pidfile: Path) -> list[int]:
+    """Wait for what is left of the noted process's group, then kill it. Returns what still lives: normally nothing."""
+    for last_resort in (False, True):
+        deadline = time.monotonic() + _GRACE
+        while True:
+            group, alive = leftovers(pidfile)
+            if not alive or group == os.getpgrp():
+                return []
+            # Without its leader nobody will end it; with it, it may be ending.
+            if last_resort or group not in alive:
+                try:
+                    os.killpg(group, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+    return leftovers(pidfile)[1]
+
+
+def _die_with_parent(number: int, parent: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() != parent:
+        sys.exit("supervisord has gone")
+
+
+def _directory(path: Path, group: str) -> None:
+    """Where the sockets are; ``group`` (nginx's) may use those that are made in it."""
+    path.mkdir(parents=True, exist_ok=True)
+    if group:
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+        path.chmod(0o2750)
+
+
+def main(argv: list[str]) -> None:
+    parent = os.getppid()
+    spec = json.loads(Path(argv[1]).read_text())
+    program = next(p for p in (*spec["pool"], spec["nginx"]) if p["name"] == argv[2])
+    pidfile = Path(program["pidfile"])
+    _directory(pidfile.parent, spec["socket_group"])
+    if alive := end_leftovers(pidfile):
+        sys.exit(f"processes of a predecessor do not end: {alive}")
+    note(pidfile)
+    for stale in program["unlink"]:
+        Path(stale).unlink(missing_ok=True)
+    _die_with_parent(program["orphaned"], parent)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SUPERVISOR_")}
+    environment.update(program["environment"])
+    os.umask(program["umask"])
+    os.chdir(program["cwd"])
+    command = program["argv"]
+    try:
+        os.execvpe(command[0], command, environment)  # noqa: S606  # no shell is the point
+    except OSError as e:
+        sys.exit(f"cannot run {command[0]}: {e.strerror}")
+
+
+if __name__ == "__main__":
+    main(sys.argv)

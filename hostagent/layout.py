@@ -1,0 +1,147 @@
+"""Where everything lies on a host: the one owner of names below the host's directories. Pure.
+
+``directory`` survives a reboot (releases, slots, state, logs); ``run`` need not (sockets and process files) and must
+be short, because a unix socket's path holds 107 bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.config import BadConfig
+from hostagent.config import HostConfig
+
+#: Longest path of a unix socket, without the closing zero.
+SOCKET_PATH_MAX = 107
+#: supervisord binds ``<socket>.<pid>`` first.
+_SUPERVISOR_SUFFIX = len(".4194304")
+#: These paths go into supervisord's and nginx's files, whose rules for quoting differ: allow what needs none.
+_PLAIN = re.compile(r"/[A-Za-z0-9._/+,=@~-]*")
+_GROUP = re.compile(r"(?P<service>[a-z][a-z0-9-]*)-(?P<slot>[0-9])@(?P<build>[A-Za-z0-9][A-Za-z0-9._-]*)")
+
+
+@dataclass(frozen=True)
+class Group:
+    """A supervisor group's name says what it runs, so that the truth comes from supervisord and no file beside it."""
+
+    service: str
+    slot: int
+    build: str
+
+    def __str__(self) -> str:
+        return f"{self.service}-{self.slot}@{self.build}"
+
+    @staticmethod
+    def parse(name: str) -> Group | None:
+        """None for a name that is not ours."""
+        m = _GROUP.fullmatch(name)
+        return Group(m["service"], int(m["slot"]), m["build"]) if m else None
+
+
+@dataclass(frozen=True)
+class Layout:
+    directory: Path
+    run: Path
+
+    @staticmethod
+    def of(config: HostConfig) -> Layout:
+        """Raises BadConfig where the directories cannot be used."""
+        directory = config.directory
+        layout = Layout(directory, config.run or directory / "run")
+        for key, path in (("directory", layout.directory), ("run", layout.run)):
+            if not _PLAIN.fullmatch(str(path)):
+                raise BadConfig(f"{key} = {str(path)!r}: must be absolute, of letters, digits and ._/+,=@~- only")
+        if layout.supervisor_too_long():
+            raise BadConfig(
+                f"the path {layout.supervisor_socket} is too long for a socket: set `run` to a shorter directory"
+            )
+        return layout
+
+    # -- the host --
+
+    @property
+    def agent_lock(self) -> Path:
+        return self.directory / "agent.lock"
+
+    @property
+    def supervisord_conf(self) -> Path:
+        return self.directory / "supervisord.conf"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.run / "supervisor.sock"
+
+    @property
+    def conf_d(self) -> Path:
+        return self.directory / "conf.d"
+
+    @property
+    def logs(self) -> Path:
+        return self.directory / "log"
+
+    # -- a service --
+
+    def archives(self, service: str) -> Path:
+        return self.directory / "archives" / service
+
+    def archive(self, service: str, build: str) -> Path:
+        return self.archives(service) / f"{build}.tar.zst"
+
+    def promise(self, service: str, build: str) -> Path:
+        """The manifest that the archive beside it was fetched for."""
+        return self.archives(service) / f"{build}.json"
+
+    def downloads(self, service: str, build: str) -> tuple[Path, ...]:
+        """All that fetching a build may leave behind."""
+        archive = self.archive(service, build)
+        parts = (archive.with_name(f"{archive.name}.part{end}") for end in ("", ".ranges"))
+        return (archive, *parts, self.promise(service, build))
+
+    def releases(self, service: str) -> Path:
+        return self.directory / "releases" / service
+
+    def release(self, service: str, build: str) -> Path:
+        """Complete where ``manifest`` is there too."""
+        return self.releases(service) / build
+
+    def manifest(self, service: str, build: str) -> Path:
+        """What ``release`` was unpacked from. Beside the releases: among them, a build could be named like it."""
+        return self.directory / "manifests" / service / f"{build}.json"
+
+    def reached(self, service: str) -> Path:
+        return self.directory / "state" / f"{service}.json"
+
+    # -- a slot --
+
+    def slot(self, service: str, index: int) -> Path:
+        return self.directory / "slots" / service / str(index)
+
+    def current(self, service: str, index: int) -> Path:
+        """The symlink to the slot's release."""
+        return self.slot(service, index) / "current"
+
+    def spec(self, service: str, index: int) -> Path:
+        """What the slot's processes were last told to be (``hostagent.spec``)."""
+        return self.slot(service, index) / "spec.json"
+
+    def nginx_prefix(self, service: str, index: int) -> Path:
+        return self.slot(service, index) / "nginx"
+
+    def group_conf(self, service: str, index: int) -> Path:
+        return self.conf_d / f"{service}-{index}.conf"
+
+    def sockets(self, service: str, index: int) -> Path:
+        return self.run / f"{service}-{index}"
+
+    def log(self, service: str, index: int, process: str) -> Path:
+        return self.logs / f"{service}-{index}.{process}.log"
+
+    def too_long(self, service: str, index: int) -> Path | None:
+        """The longest socket path that would not fit, or None."""
+        longest = self.sockets(service, index) / "p255.sock"
+        return longest if len(str(longest).encode()) > SOCKET_PATH_MAX else None
+
+    def supervisor_too_long(self) -> bool:
+        return len(str(self.supervisor_socket).encode()) + _SUPERVISOR_SUFFIX > SOCKET_PATH_MAX

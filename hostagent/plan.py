@@ -1,0 +1,259 @@
+"""What a host does next with one service. Pure: what is wanted and what the machine really runs, in; work, out.
+
+The rules, of which the rest follows:
+
+- A build that is enabled is kept where it runs; nothing is ever done to its slot but repair.
+- A slot is emptied or filled only while the host holds a turn for ``enabled.serial``, or where it had already reached
+  just that (repair after a crash). Until then nothing happens.
+- A slot is emptied for a new build only when that build's release lies complete beside it.
+- A pool is registered while it was checked since its nginx started, and enough of its processes live.
+
+The answer holds every piece of work that may be done now, most urgent first; doing any of them and asking again ends
+in the wanted state, from wherever it was interrupted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from fleet.model import Enabled, EnabledBuild, ServiceConfig, Slot, SlotState, Wire
+
+# --- work --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fetch:
+    build: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Unpack:
+    build: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    slot: int
+    build: str
+
+
+@dataclass(frozen=True)
+class Start:
+    slot: int
+    build: str
+
+
+@dataclass(frozen=True)
+class Revive:
+    """Start those processes of a pool that supervisord has given up."""
+
+    slot: int
+    build: str
+
+
+@dataclass(frozen=True)
+class Check:
+    slot: int
+    build: str
+
+
+@dataclass(frozen=True)
+class Prune:
+    builds: tuple[str, ...]
+
+
+Work: TypeAlias = Fetch | Unpack | Stop | Start | Revive | Check | Prune
+
+
+def step(work: Work) -> str:
+    """Its name in the host's status, in logs and metrics."""
+    return type(work).__name__.lower()
+
+
+# --- what is -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SlotView:
+    """One slot as the machine has it. ``build`` None: supervisord runs nothing there."""
+
+    index: int
+    port: int
+    build: str | None = None
+    processes: int = 0
+    live: int = 0
+    #: nginx runs.
+    nginx: bool = False
+    #: The pool gave its good answers since this nginx started.
+    checked: bool = False
+    #: supervisord has given up, or was told to stop, one of its programs.
+    dead: bool = False
+
+
+class Reached(Wire):
+    """The last ``enabled`` that was reached in full, kept on disk. The builds too: a serial alone may come again."""
+
+    serial: int = 0
+    builds: tuple[EnabledBuild, ...] = ()
+
+    def matches(self, enabled: Enabled) -> bool:
+        return self.serial == enabled.serial and set(self.builds) == set(enabled.builds)
+
+
+@dataclass(frozen=True)
+class View:
+    config: ServiceConfig
+    enabled: Enabled | None
+    #: Serial of the turn that the host holds.
+    turn: int | None
+    reached: Reached
+    #: Every slot of the config, and every further one that holds something; ascending.
+    slots: tuple[SlotView, ...]
+    #: Complete releases on disk, by digest; newest first.
+    releases: dict[str, str] = field(default_factory=dict)
+    #: Complete archives on disk.
+    archives: frozenset[str] = frozenset()
+    #: Builds of which there is anything left of a download.
+    downloads: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Decision:
+    #: What may be done now, most urgent first. Independent of each other.
+    work: tuple[Work, ...]
+    #: Slots to be registered, all others not.
+    members: frozenset[int]
+    #: ``enabled`` is reached in full: every build registered, nothing else running.
+    complete: bool
+    slots: tuple[Slot, ...]
+    #: Why it cannot be done at all, where it cannot.
+    problem: str | None = None
+
+    def touches(self, work: Work) -> bool:
+        """Still wanted? Long work asks, and is given up where the world moved on."""
+        return work in self.work
+
+
+# --- the decision ------------------------------------------------------------------------------------------------
+
+
+def decide(view: View) -> Decision:
+    wanted = {e.build: e.digest for e in view.enabled.builds} if view.enabled else {}
+    keep: dict[str, int] = {}
+    for s in view.slots:
+        if s.build in wanted:
+            keep.setdefault(s.build, s.index)
+    surplus = [s for s in view.slots if s.build is not None and s.index not in keep.values()]
+    missing = [b for b in wanted if b not in keep]
+    repair = _repairs([s for s in view.slots if s.index in keep.values()])
+    healthy = {s.index for s in view.slots if _fit(view.config, s)}
+
+    install: list[Work] = []
+    going: dict[int, str] = {}
+    problem = None
+    if _allowed(view):
+        install, going, problem = _install(view, wanted, missing, surplus)
+        if not missing and healthy.issuperset(keep.values()):
+            install += [Stop(s.index, s.build) for s in surplus if s.build]
+    stopping = {w.slot for w in install if isinstance(w, Stop)}
+    # A pool that is on its way out is neither repaired nor registered; one that waits for its turn goes on as it is.
+    staying = [s for s in surplus if s.index not in stopping]
+    work: list[Work] = [*repair, *install, *_repairs(staying)]
+    members = frozenset(healthy - stopping)
+    complete = (
+        view.enabled is not None
+        and _allowed(view)
+        and not missing
+        and not surplus
+        and problem is None
+        and members.issuperset(keep.values())
+    )
+    if not work and (old := _prunable(view, wanted)):
+        work.append(Prune(old))
+    return Decision(tuple(work), members, complete, _slots(view, members, stopping, going), problem)
+
+
+def _allowed(view: View) -> bool:
+    if view.enabled is None:
+        return False
+    return (view.turn is not None and view.turn >= view.enabled.serial) or view.reached.matches(view.enabled)
+
+
+def _install(
+    view: View, wanted: dict[str, str], missing: list[str], surplus: list[SlotView]
+) -> tuple[list[Work], dict[int, str], str | None]:
+    """Next step for each missing build; which slot it goes to; why one finds none."""
+    own = range(view.config.slots)
+    places = [s for s in view.slots if s.build is None and s.index in own]
+    places += [s for s in surplus if s.index in own]
+    work: list[Work] = []
+    going: dict[int, str] = {}
+    for build, place in zip(missing, places, strict=False):
+        going[place.index] = build
+        if view.releases.get(build) != wanted[build]:
+            have = build in view.archives
+            work.append(Unpack(build, wanted[build]) if have else Fetch(build, wanted[build]))
+        elif place.build is not None:
+            work.append(Stop(place.index, place.build))
+        else:
+            work.append(Start(place.index, build))
+    problem = None
+    if len(missing) > len(places):
+        left = ", ".join(missing[len(places) :])
+        problem = f"no slot is free for {left}: {len(wanted)} builds are enabled, the service has {view.config.slots}"
+    return work, going, problem
+
+
+def _repairs(slots: list[SlotView]) -> list[Work]:
+    work: list[Work] = []
+    for s in slots:
+        if s.build is None:
+            continue
+        if s.dead:
+            work.append(Revive(s.index, s.build))
+        elif not s.checked:
+            work.append(Check(s.index, s.build))
+    return work
+
+
+def floor(config: ServiceConfig, processes: int) -> int:
+    """Live processes below which a pool is not registered."""
+    return max(1, -(-processes * config.health.pool_floor // 100))
+
+
+def _fit(config: ServiceConfig, s: SlotView) -> bool:
+    return s.build is not None and s.nginx and s.checked and s.live >= floor(config, s.processes)
+
+
+def _slots(view: View, members: frozenset[int], stopping: set[int], going: dict[int, str]) -> tuple[Slot, ...]:
+    return tuple(
+        Slot(
+            index=s.index,
+            port=s.port,
+            build=s.build or going.get(s.index),
+            state=_state(s, members, stopping, going),
+            processes=s.processes,
+            live=s.live,
+        )
+        for s in view.slots
+    )
+
+
+def _state(s: SlotView, members: frozenset[int], stopping: set[int], going: dict[int, str]) -> SlotState:
+    if s.index in stopping:
+        return SlotState.STOPPING
+    if s.build is None:
+        return SlotState.INSTALLING if s.index in going else SlotState.EMPTY
+    if s.index in members:
+        return SlotState.SERVING if s.live == s.processes else SlotState.DEGRADED
+    return SlotState.DEGRADED if s.checked else SlotState.STARTING
+
+
+def _prunable(view: View, wanted: dict[str, str]) -> tuple[str, ...]:
+    """Releases beyond those to keep, and archives that no one waits for."""
+    used = set(wanted) | {s.build for s in view.slots}
+    spare = [b for b in view.releases if b not in used]
+    return tuple(sorted({*spare[view.config.keep :], *(b for b in view.downloads if b not in wanted)}))

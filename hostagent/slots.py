@@ -1,0 +1,243 @@
+"""Fills and empties slots: the files that describe a slot, and supervisord's group for it. One function each, all
+idempotent: after a kill anywhere inside, doing it again (or doing the opposite) ends well.
+
+Does not decide whether a slot may be touched (``hostagent.plan`` does) and registers nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fleet.files import read_or_none, sync_directory, write_atomic
+from fleet.loop import Trouble
+from fleet.model import ServiceConfig, decode
+from hostagent import launch, nginx
+from hostagent.config import HostConfig
+from hostagent.http import NoAnswer
+from hostagent.layout import Group, Layout
+from hostagent.ports import RANGE, free
+from hostagent.spec import ProcessSpec, SlotSpec
+from hostagent.supervisor import Program, Supervisor, write_group
+
+#: Seconds that supervisord may take beyond a program's own time to stop, or to take up a new group.
+_SLACK = 10.0
+_PAUSE = 0.1
+
+
+class SlotTrouble(Trouble):
+    """The slot cannot be filled or emptied; the sentence says why."""
+
+
+Check = Callable[[], None]
+
+
+class Slots:
+    def __init__(self, config: HostConfig, layout: Layout, supervisor: Supervisor) -> None:
+        self._config = config
+        self._layout = layout
+        self._supervisor = supervisor
+
+    def spec(self, service: str, slot: int) -> SlotSpec | None:
+        """What the slot was last told to be."""
+        return decode(SlotSpec, read_or_none(self._layout.spec(service, slot)))
+
+    # -- fill --
+
+    def start(self, service: str, slot: int, build: str, config: ServiceConfig) -> None:
+        """Flip the slot to the build's release and run its pool and its nginx. Raises Trouble or OSError."""
+        if long := self._layout.too_long(service, slot):
+            raise SlotTrouble(
+                f"the path {long} is too long for a socket: set `run` in the host's file to a shorter one"
+            )
+        spec = self._describe(service, slot, build, config)
+        prefix = self._layout.nginx_prefix(service, slot)
+        (prefix / "temp").mkdir(parents=True, exist_ok=True)
+        write_atomic(prefix / "nginx.conf", nginx.render(self._values(spec, config, prefix)))
+        write_atomic(self._layout.spec(service, slot), spec.encode())
+        self._flip(service, slot, build)
+        group = str(Group(service, slot, build))
+        write_group(self._layout.group_conf(service, slot), group, self._programs(spec))
+        self._supervisor.reload()
+        self._supervisor.add(group)
+        # supervisord starts it at its next look around; only then its states mean something.
+        deadline = time.monotonic() + _SLACK
+        while any(p.state == "STOPPED" for p in self._supervisor.group(group)):
+            if time.monotonic() > deadline:
+                raise SlotTrouble(f"supervisord does not start {group}")
+            time.sleep(_PAUSE)
+
+    def revive(self, service: str, slot: int, build: str) -> None:
+        """Have supervisord try again what it gave up."""
+        for process in self._supervisor.group(str(Group(service, slot, build))):
+            if process.dead:
+                self._supervisor.start(process)
+
+    def _flip(self, service: str, slot: int, build: str) -> None:
+        current = self._layout.current(service, slot)
+        temporary = current.with_name(".current")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(self._layout.release(service, build), current.parent))
+        temporary.replace(current)
+        sync_directory(current.parent)
+
+    def _describe(self, service: str, slot: int, build: str, config: ServiceConfig) -> SlotSpec:
+        sockets = self._layout.sockets(service, slot)
+        pool = config.pool
+        port = config.ports[slot]
+        environment = {
+            **pool.environment,
+            "PATH": self._path(),
+            "PINRAIL_VERSION": build,
+            "PINRAIL_HOST": self._config.name,
+            "PINRAIL_SLOT": str(slot),
+            "NEXT_DEPLOYMENT_ID": build,
+        }
+        ports = self._ports(pool.processes) if pool.listen == "port" else []
+        argv = tuple(self._python(a) for a in pool.command)
+        processes = []
+        for i in range(pool.processes):
+            own = sockets / f"p{i}.sock"
+            where = {"PORT": str(ports[i])} if ports else {"SOCKET": str(own)}
+            processes.append(
+                ProcessSpec(
+                    name=f"p{i}",
+                    argv=argv,
+                    cwd=str(self._layout.release(service, build)),
+                    environment={**environment, **where},
+                    endpoint=f"127.0.0.1:{ports[i]}" if ports else f"unix:{own}",
+                    unlink=() if ports else (str(own),),
+                    pidfile=str(sockets / f"p{i}.pid"),
+                    orphaned=signal.SIGTERM,
+                    umask=0o007 if self._socket_group() else 0o022,
+                )
+            )
+        prefix = self._layout.nginx_prefix(service, slot)
+        stub = sockets / "stub.sock"
+        front = ProcessSpec(
+            name="nginx",
+            argv=nginx.argv(nginx.program(self._config.path), prefix),
+            cwd=str(prefix),
+            environment={},
+            unlink=(str(stub),),
+            pidfile=str(sockets / "nginx.pid"),
+            orphaned=signal.SIGTERM,  # a KILL would leave its workers
+        )
+        return SlotSpec(
+            service=service,
+            slot=slot,
+            build=build,
+            address=self._config.address,
+            port=port,
+            stub=str(stub),
+            pool=tuple(processes),
+            nginx=front,
+            stop_seconds=pool.stop_seconds,
+            socket_group=self._socket_group(),
+        )
+
+    def _values(self, spec: SlotSpec, config: ServiceConfig, prefix: Path) -> nginx.Values:
+        address = f"[{spec.address}]" if ":" in spec.address else spec.address
+        return nginx.Values(
+            service=spec.service,
+            build=spec.build,
+            host=self._config.name,
+            listen=f"{address}:{spec.port}",
+            stub=spec.stub,
+            prefix=str(prefix),
+            pool=tuple(p.endpoint for p in spec.pool),
+            user=self._config.nginx_user if os.geteuid() == 0 else None,
+            response_seconds=math.ceil(config.response_seconds),
+            stop_seconds=math.ceil(spec.stop_seconds),
+            body_bytes=config.body_bytes,
+            workers=min(4, max(2, os.cpu_count() or 2)),
+        )
+
+    def _programs(self, spec: SlotSpec) -> list[Program]:
+        launcher = (sys.executable, "-I", "-S", launch.__file__, str(self._layout.spec(spec.service, spec.slot)))
+        return [
+            Program(
+                name=f"{spec.service}-{spec.slot}.{p.name}",
+                argv=(*launcher, p.name),
+                log=self._layout.log(spec.service, spec.slot, p.name),
+                stop_seconds=spec.stop_seconds,
+                stop_signal="QUIT" if p is spec.nginx else "TERM",
+            )
+            for p in spec.programs
+        ]
+
+    def _socket_group(self) -> str:
+        """nginx's group, when its workers are somebody else than we are. By convention named as its user."""
+        return self._config.nginx_user if os.geteuid() == 0 and self._config.nginx_user != "root" else ""
+
+    def _path(self) -> str:
+        return os.pathsep.join([*map(str, self._config.path), os.environ.get("PATH", os.defpath)])
+
+    def _python(self, argument: str) -> str:
+        if "{python}" not in argument:
+            return argument
+        found = shutil.which("python3", path=self._path())
+        if found is None:
+            raise SlotTrouble("there is no python3 on the host's `path` or PATH, and the service's command asks for it")
+        return argument.replace("{python}", found)
+
+    def _ports(self, count: int) -> list[int]:
+        """Free loopback ports that no slot of this host was given."""
+        taken = {
+            p.endpoint
+            for file in self._layout.directory.glob("slots/*/*/spec.json")
+            if (spec := decode(SlotSpec, read_or_none(file)))
+            for p in spec.pool
+        }
+        found = free(count, taken)
+        if len(found) < count:
+            raise SlotTrouble(f"no {count} loopback ports are free from {RANGE.start} to {RANGE.stop - 1}")
+        return found
+
+    # -- empty --
+
+    def drain(self, spec: SlotSpec, *, quiet: float, let_go: float, finish: float, check: Check) -> bool:
+        """Wait until nginx serves nobody: no new request for ``quiet`` seconds (waited for at most ``let_go``), then
+        nothing unfinished (at most ``finish``). The caller has deregistered the slot. False where time ran out.
+        """
+        start = still = time.monotonic()
+        seen = -1
+        while True:
+            check()
+            now = time.monotonic()
+            try:
+                status = nginx.status(spec.stub)
+            except NoAnswer:
+                return True  # an nginx that does not run serves nobody
+            if status.requests != seen or status.busy:
+                still = now
+            seen = status.requests + 1  # the next question counts itself
+            if not status.busy and (now - still >= quiet or now - start >= let_go):
+                return now - still >= quiet
+            if now - start >= let_go + finish:
+                return False
+            time.sleep(min(_PAUSE, quiet / 2))
+
+    def stop(self, service: str, slot: int, build: str) -> None:
+        """End the slot's group: TERM, after ``stop_seconds`` KILL, whole process groups. Raises Trouble or OSError."""
+        spec = self.spec(service, slot)
+        group = str(Group(service, slot, build))
+        self._layout.group_conf(service, slot).unlink(missing_ok=True)
+        self._supervisor.reload()
+        self._supervisor.stop(group)
+        deadline = time.monotonic() + (spec.stop_seconds if spec else 0) + _SLACK
+        while not self._supervisor.remove(group):
+            if time.monotonic() > deadline:
+                raise SlotTrouble(f"{group} does not stop")
+            time.sleep(_PAUSE)
+        for program in spec.programs if spec else ():
+            if alive := launch.end_leftovers(Path(program.pidfile)):
+                raise SlotTrouble(f"processes of {group} do not end: {alive}")
+        for path in (self._layout.current(service, slot), self._layout.spec(service, slot)):
+            path.unlink(missing_ok=True)

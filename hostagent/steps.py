@@ -1,0 +1,138 @@
+"""Does the pieces of work that ``hostagent.plan`` names: one method each, idempotent, with a bound on its time.
+
+The seam for what comes between unpacking and starting (a virtualenv from the release's ``requirements.txt``, say) is
+``_unpack``: a further kind of work between it and ``Start``. There is none yet; a build brings what it needs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fleet.files import read_or_none, write_atomic
+from fleet.loop import Trouble
+from fleet.model import Manifest, ServiceConfig, decode
+from hostagent import check, plan
+from hostagent.fetch import Store, fetch, manifest
+from hostagent.layout import Group, Layout
+from hostagent.metrics import Metrics
+from hostagent.slots import Slots, SlotTrouble
+from hostagent.supervisor import Supervisor
+from hostagent.unpack import BadArchive, Limits, unpack
+
+#: Seconds that edges get to stop sending to a slot that was deregistered (inplace: they are not asked first).
+LET_GO = 10.0
+
+
+class StepFailed(Trouble):
+    """The disk, or a build that is not what it should be. The sentence says which."""
+
+
+class Steps:
+    """The work of one service on this host."""
+
+    def __init__(
+        self, service: str, host: str, layout: Layout, supervisor: Supervisor, slots: Slots, store: Store, m: Metrics
+    ) -> None:
+        self._service = service
+        self._host = host
+        self._layout = layout
+        self._supervisor = supervisor
+        self._slots = slots
+        self._store = store
+        self._metrics = m
+
+    def do(self, work: plan.Work, config: ServiceConfig, give_up: Callable[[], None]) -> None:
+        """Raises Trouble, or what ``give_up`` raises; the work may then be half done, and is to be done again."""
+        try:
+            match work:
+                case plan.Fetch(build, digest):
+                    self._fetch(build, digest, give_up)
+                case plan.Unpack(build, digest):
+                    self._unpack(build, digest, give_up)
+                case plan.Stop(slot, build):
+                    self._stop(slot, build, config, give_up)
+                case plan.Start(slot, build):
+                    self._slots.start(self._service, slot, build, config)
+                case plan.Revive(slot, build):
+                    self._slots.revive(self._service, slot, build)
+                case plan.Check(slot, build):
+                    self._check(slot, build, config, give_up)
+                case plan.Prune(builds):
+                    self._prune(builds)
+        except OSError as e:
+            where = f" ({e.filename})" if e.filename else ""
+            raise StepFailed(f"{plan.step(work)} of {self._service}: {e.strerror or e}{where}") from e
+
+    def _fetch(self, build: str, digest: str, give_up: Callable[[], None]) -> None:
+        begun = time.monotonic()
+        found = manifest(self._store, self._service, build, digest)
+        promise = self._layout.promise(self._service, build)
+        promise.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(promise, found.encode())
+        fetch(self._store, found, self._layout.archive(self._service, build), lambda _: give_up())
+        self._metrics.fetched(found.size, time.monotonic() - begun)
+
+    def _unpack(self, build: str, digest: str, give_up: Callable[[], None]) -> None:
+        archive = self._layout.archive(self._service, build)
+        release = self._layout.release(self._service, build)
+        complete = self._layout.manifest(self._service, build)
+        found = decode(Manifest, read_or_none(self._layout.promise(self._service, build)))
+        if release.exists():  # not complete, or of another digest: a build of that name was made anew
+            complete.unlink(missing_ok=True)
+            _discard(release)
+        try:
+            if found is None or found.digest != digest:
+                raise BadArchive("it was fetched for another digest")
+            most = Limits()
+            limits = Limits(min(most.bytes, found.unpacked), min(most.files, found.files))
+            unpack(archive, release, digest=digest, limits=limits, check=give_up)
+        except BadArchive as e:
+            archive.unlink(missing_ok=True)  # the next attempt fetches it again
+            raise StepFailed(f"the archive of {self._service} {build} is not usable: {e}") from e
+        complete.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(complete, found.encode())
+        for leftover in self._layout.downloads(self._service, build):
+            leftover.unlink(missing_ok=True)
+
+    def _stop(self, slot: int, build: str, config: ServiceConfig, give_up: Callable[[], None]) -> None:
+        spec = self._slots.spec(self._service, slot)
+        if spec is not None and spec.build == build:
+            # dual: the edges have drained it before we were asked. inplace: they learn of it only now; while they still
+            # have it they probe it, so as long as probes come it is not quiet.
+            inplace = config.strategy == "inplace"
+            quiet = 2 * config.health.interval + 0.5 if inplace else 0.3
+            self._slots.drain(spec, quiet=quiet, let_go=LET_GO + quiet, finish=config.response_seconds, check=give_up)
+        give_up()
+        self._slots.stop(self._service, slot, build)
+
+    def _check(self, slot: int, build: str, config: ServiceConfig, give_up: Callable[[], None]) -> None:
+        spec = self._slots.spec(self._service, slot)
+        if spec is None or spec.build != build:
+            raise SlotTrouble(f"slot {slot} of {self._service} runs {build}, and nothing on disk says how")
+        group = str(Group(self._service, slot, build))
+        try:
+            check.Pool(spec, config, look=lambda: self._supervisor.group(group), check=give_up).wait()
+            check.stamp(spec, config, self._host)
+        except check.NotGood as e:
+            words = check.tail(self._layout.log(self._service, slot, e.program))
+            raise check.NotGood(f"{e} [its log: {words}]" if words else str(e), e.program) from e
+
+    def _prune(self, builds: tuple[str, ...]) -> None:
+        for build in builds:
+            self._layout.manifest(self._service, build).unlink(missing_ok=True)  # from here on it is no release
+            for leftover in self._layout.downloads(self._service, build):
+                leftover.unlink(missing_ok=True)
+            release = self._layout.release(self._service, build)
+            if release.exists():
+                _discard(release)
+
+
+def _discard(release: Path) -> None:
+    """Out of sight first: what is half removed is not a release."""
+    trash = release.with_name(f".trash-{release.name}")
+    shutil.rmtree(trash, ignore_errors=True)
+    release.rename(trash)
+    shutil.rmtree(trash)
