@@ -120,9 +120,7 @@ def missing_now() -> list[str]:
     """One sentence for each thing without which a local fleet cannot start; quick, asks nobody for a version."""
     sentences = []
     if find("java") is None or not all(j.exists() for j in zookeeper.jars()):
-        sentences.append(
-            zookeeper.INSTALL
-        )
+        sentences.append(zookeeper.INSTALL)
     for tool in TOOLS:
         if tool.required and tool.name != "java" and find(tool.name) is None:
             sentences.append(f"{tool.name} is not installed: apt-get install {tool.package}")

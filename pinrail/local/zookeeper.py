@@ -24,9 +24,7 @@ def prepare(directory: Path, host: str, port: int) -> list[str]:
     """Write ``zoo.cfg`` and the data directory below ``directory``; the argv that runs the server in the foreground."""
     java = shutil.which("java")
     if java is None or not all(j.exists() for j in jars()):
-        raise Missing(
-            INSTALL
-        )
+        raise Missing(INSTALL)
     data = directory / "data"
     data.mkdir(parents=True, exist_ok=True)
     config = directory / "zoo.cfg"
