@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from barrier import machine, snapshot
+from barrier import machine, plans, predicates, snapshot
 from barrier.snapshot import Fleet, Snapshot, lock_number, parse
 from fleet import paths
 from fleet.model import Plan, Request, Rollout, RolloutState, ServiceConfig
@@ -76,6 +76,12 @@ class Store:
         node = self.zk.get(path, watch=False)
         return lock_number(node, path) if node else None
 
+    def leader(self) -> str | None:
+        """The name of the replica that drives."""
+        names = self.zk.children(paths.CANDIDATES, watch=False)
+        node = self.zk.get(f"{paths.CANDIDATES}/{names[0]}", watch=False) if names else None
+        return node.data.decode(errors="replace") if node else None
+
     # -- services --
 
     def configure(self, service: str, config: ServiceConfig) -> bool:
@@ -136,12 +142,12 @@ class Store:
 
     # -- rollouts --
 
-    def begin(self, wanted: Rollout, *, expected_epoch: int | None = None) -> Rollout:
-        """Take the lock and queue ``wanted`` under the next number. The same idempotency key: the same rollout."""
+    def begin(self, wanted: Rollout, *, expected_epoch: int | None = None) -> tuple[Rollout, bool]:
+        """Take the lock and queue ``wanted`` under the next number; True: made now, False: by that key before."""
         service = wanted.service
         for _ in range(TRIES):
             if (known := self._known(wanted)) is not None:
-                return known
+                return known, False
             snap = self.read(service)
             if snap.rollout is not None or snap.lock_version is not None:
                 number = snap.rollout.number if snap.rollout else self.active(service)
@@ -169,7 +175,7 @@ class Store:
                 self.zk.commit(ops)
             except Conflict:
                 continue
-            return rollout
+            return rollout, True
         raise ZooKeeperTrouble(f"the rollouts of {service} keep changing under this request: try again")
 
     def _known(self, wanted: Rollout) -> Rollout | None:
@@ -238,6 +244,31 @@ class Store:
             return
         raise Refused("conflict", f"rollout {number} cannot be rolled back: {why}")
 
+    # -- for jobs that drive the steps themselves --
+
+    def change(self, service: str, operation: str, version: str, *, by: str) -> tuple[Plan, Plan]:
+        """One operation on the plan while no rollout is active; the plan before and after.
+
+        The same fence and compare-and-set as the leader's writes: whoever leads, it has not read another plan.
+        """
+        for _ in range(TRIES):
+            fence = self.zk.get(paths.FENCE, watch=False)
+            snap = self.read(service)
+            if snap.lock_version is not None:
+                raise Refused(
+                    "conflict", f"a rollout of {service} is active: it drives the plan", active=self.active(service)
+                )
+            if fence is None or snap.plan_version is None:
+                raise ZooKeeperTrouble("no replica of the barrier service has led yet: try again")
+            after = _operate(snap, operation, version).model_copy(update={"updated_by": by, "rollout": None})
+            write = Set(paths.plan(service), after.encode(), snap.plan_version)
+            try:
+                self.zk.commit([Check(paths.FENCE, fence.version), *_unlocked(service), write])
+            except Conflict:
+                continue
+            return snap.plan, after
+        raise ZooKeeperTrouble(f"the plan of {service} keeps changing under this request: try again")
+
     # -- edges --
 
     def evict(self, edge: str) -> bool:
@@ -249,6 +280,24 @@ class Store:
             raise Refused("unknown", f"there is no edge {edge!r}", edges=sorted({*fleet.roster, *fleet.alive}))
         self.zk.delete(paths.rostered(edge))
         return True
+
+
+def _operate(snap: Snapshot, operation: str, version: str) -> Plan:
+    match operation:
+        case "withdraw":
+            return plans.withdraw(snap.plan, [version])
+        case "offer":
+            return plans.offer(snap.plan, version)
+        case "stage":
+            return plans.stage(snap.plan, version)
+    if snap.plan.staged is None or snap.plan.staged.default != version:
+        raise Refused("conflict", f"{version} is not staged: stage it first")
+    registered = snap.members.get(version, 0)
+    missing = predicates.ready(snap.edges, snap.plan.epoch, version, registered, snap.config.health.floor)
+    if missing:
+        shown = [{"edge": m.who, "why": m.why} for m in missing]
+        raise Refused("conflict", "not every edge is ready: " + "; ".join(map(str, missing)), missing=shown)
+    return plans.commit(snap.plan)
 
 
 def _unlocked(service: str) -> Sequence[Op]:

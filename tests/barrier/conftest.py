@@ -83,11 +83,12 @@ class Fleet:
         return replica
 
     def begin(self, build: str, **fields: object) -> Rollout:
-        return self.store.begin(
+        rollout, _ = self.store.begin(
             Rollout.model_validate(
                 {"number": 1, "service": "shop", "build": build, "digest": DIGEST, "by": "ann"} | fields
             )
         )
+        return rollout
 
     def ask(self, number: int, verb: str) -> None:
         self.store.ask("shop", number, verb, by="ann", reason="a test")  # type: ignore[arg-type]

@@ -1,0 +1,142 @@
+"""What the API takes and gives, beside the payloads of ``fleet.model``. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fleet.model import Ack, Enabled, HostStatus, Plan, Rollout, ServiceConfig, Turn
+from fleet.names import Build
+
+Reason = Annotated[str, Field(max_length=1000)]
+
+
+class Asked(BaseModel):
+    """Base of what a caller sends: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NewRollout(Asked):
+    build: Build
+    #: Percentages of new documents, growing; the switch follows the last one below 100.
+    ramp: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
+    #: Seconds that each step of the ramp is held unless somebody says resume.
+    hold: float = Field(default=60, ge=0, le=7 * 86400)
+    reason: Reason = ""
+    #: Only if the plan still is at this epoch.
+    expected_epoch: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _growing(self) -> Self:
+        if list(self.ramp) != sorted(set(self.ramp)):
+            raise ValueError(f"the percentages of a ramp must grow, like 1, 10, 100: got {list(self.ramp)}")
+        return self
+
+
+class Why(Asked):
+    reason: Reason = ""
+
+
+class Eviction(Asked):
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+class Version(Asked):
+    version: Build
+    reason: Reason = ""
+
+
+class Waiting(BaseModel):
+    """Who is not there yet: an edge, a host, or the rollout itself."""
+
+    who: str
+    why: str
+
+
+class EdgeMissing(BaseModel):
+    edge: str
+    why: str
+
+
+class BarrierView(BaseModel):
+    id: str
+    #: Of the plan as it is now.
+    epoch: int
+    met: bool
+    missing: list[EdgeMissing]
+
+
+class ServiceView(BaseModel):
+    service: str
+    config: ServiceConfig
+    plan: Plan
+    enabled: Enabled
+    #: The active rollout.
+    rollout: Rollout | None
+    #: Registered members per version.
+    members: dict[str, int]
+
+
+class ServiceLine(BaseModel):
+    service: str
+    default: str | None
+    serving: list[str]
+    epoch: int
+    rollout: int | None
+
+
+class RolloutView(Rollout):
+    """A rollout, and who it waits for right now."""
+
+    missing: list[Waiting] = Field(default_factory=list)
+
+
+class EdgeService(BaseModel):
+    ack: Ack | None
+    #: What it has not done of the current plan; None where it is up to date.
+    behind: str | None
+
+
+class EdgeView(BaseModel):
+    name: str
+    #: Barriers wait for it.
+    rostered: bool
+    alive: bool
+    engine: str
+    url: str
+    metrics: str
+    services: dict[str, EdgeService]
+
+
+class HostService(BaseModel):
+    status: HostStatus
+    #: The serial that hosts of its role must reach.
+    wanted: int
+    turn: Turn | None
+
+
+class HostView(BaseModel):
+    name: str
+    services: dict[str, HostService]
+
+
+class Evicted(BaseModel):
+    edge: str
+    #: It was on the roster until now.
+    rostered: bool
+    #: Its agent lives: it joins the roster again as soon as it can.
+    alive: bool
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, Any]] | None = None

@@ -1,0 +1,85 @@
+"""Every error of the API as problem+json (RFC 9457): what is wrong, and what there is instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from barrier.plans import PlanError
+from barrier.store import Refused
+from fleet.loop import Trouble
+
+MEDIA_TYPE = "application/problem+json"
+
+_TITLES = {
+    400: "Bad request",
+    401: "Not authenticated",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict with what is going on",
+    422: "The request does not make sense",
+    503: "Not available now",
+}
+_STATUS = {"unknown": 404, "conflict": 409}
+
+
+class Problem(Exception):
+    """An answer that is an error. ``extra`` members are added to the document."""
+
+    def __init__(self, status: int, detail: str, *, headers: dict[str, str] | None = None, **extra: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = headers
+        self.extra = extra
+
+    def answer(self) -> JSONResponse:
+        title = _TITLES.get(self.status, "Error")
+        body = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail} | self.extra
+        return JSONResponse(body, self.status, self.headers, media_type=MEDIA_TYPE)
+
+
+def from_validation(errors: list[Any]) -> Problem:
+    """Each fault with its place, the first ones in the sentence too."""
+    faults = []
+    for e in errors:
+        where = ".".join(str(p) for p in e["loc"] if p not in ("body", "path", "query", "header")) or str(e["loc"][0])
+        what = "is not a known key" if e["type"] == "extra_forbidden" else e["msg"].removeprefix("Value error, ")
+        faults.append({"where": where, "what": what})
+    sentence = "; ".join(f"{f['where']}: {f['what']}" for f in faults[:5])
+    return Problem(422, sentence, errors=faults)
+
+
+def install(app: FastAPI) -> None:
+    """All ways to fail end here; what is not named here is a bug and stays a plain 500."""
+
+    @app.exception_handler(Problem)
+    def _(_: Request, e: Problem) -> JSONResponse:
+        return e.answer()
+
+    @app.exception_handler(Refused)
+    def _(_: Request, e: Refused) -> JSONResponse:
+        return Problem(_STATUS[e.kind], str(e), **e.extra).answer()
+
+    @app.exception_handler(PlanError)
+    def _(_: Request, e: PlanError) -> JSONResponse:
+        return Problem(409, str(e)).answer()
+
+    @app.exception_handler(Trouble)
+    def _(_: Request, e: Trouble) -> JSONResponse:
+        return Problem(503, str(e), headers={"retry-after": "2"}).answer()
+
+    @app.exception_handler(RequestValidationError)
+    def _(_: Request, e: RequestValidationError) -> JSONResponse:
+        return from_validation(list(e.errors())).answer()
+
+    @app.exception_handler(HTTPException)
+    def _(request: Request, e: HTTPException) -> JSONResponse:
+        detail = f"there is no {request.url.path}" if e.status_code == 404 else str(e.detail)
+        headers = dict(e.headers) if e.headers else None
+        return Problem(e.status_code, detail, headers=headers).answer()

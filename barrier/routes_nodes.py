@@ -1,0 +1,68 @@
+"""Endpoints about edges and hosts."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from barrier import predicates, snapshot
+from barrier.bodies import EdgeService, EdgeView, Evicted, Eviction, HostService, HostView
+from barrier.context import Api, Connected, Deployer, Reader
+from barrier.predicates import Edges
+from barrier.snapshot import Snapshot
+from fleet.names import NodeName
+
+router = APIRouter(prefix="/v1", tags=["fleet"])
+
+
+def _snapshots(api: Api) -> dict[str, Snapshot]:
+    found = {}
+    for name in api.store.services():
+        snap = snapshot.read(api.store.zk, name, api.store.fleet(), watch=False)
+        if snap is not None:  # it may have been removed in between
+            found[name] = snap
+    return found
+
+
+def _edge_service(snap: Snapshot, edge: str) -> EdgeService:
+    alone = Edges((edge,), frozenset(snap.fleet.alive), snap.acks)
+    missing = predicates.staged(alone, snap.plan.epoch)
+    return EdgeService(ack=snap.acks.get(edge), behind=missing[0].why if missing else None)
+
+
+@router.get("/edges")
+def list_edges(api: Connected, _: Reader) -> list[EdgeView]:
+    """Every edge that barriers wait for or that lives, and how far it is with each service."""
+    fleet = api.store.fleet()
+    services = _snapshots(api)
+    return [
+        EdgeView(
+            name=name,
+            rostered=name in fleet.roster,
+            alive=name in fleet.alive,
+            engine=info.engine,
+            url=info.url,
+            metrics=info.metrics,
+            services={s: _edge_service(snap, name) for s, snap in services.items()},
+        )
+        for name, info in snapshot.read_edges(api.store.zk, fleet).items()
+    ]
+
+
+@router.get("/hosts")
+def list_hosts(api: Connected, _: Reader) -> list[HostView]:
+    """Every host that lives, and what it runs of each service."""
+    hosts: dict[str, dict[str, HostService]] = {}
+    for service, snap in _snapshots(api).items():
+        for name, status in snap.hosts.items():
+            wanted = snap.roles.get(status.role, snap.enabled).serial
+            shown = HostService(status=status, wanted=wanted, turn=snap.turns.get(name))
+            hosts.setdefault(name, {})[service] = shown
+    return [HostView(name=n, services=s) for n, s in sorted(hosts.items())]
+
+
+@router.post("/edges/{edge}/evict")
+def evict(edge: NodeName, body: Eviction, api: Connected, who: Deployer) -> Evicted:
+    """Barriers no longer wait for the edge: whoever asks this says that no user's request reaches it any more."""
+    rostered = api.store.evict(edge)
+    api.audit(who, f"evicted {edge}", body.reason, edge=edge)
+    return Evicted(edge=edge, rostered=rostered, alive=edge in api.store.fleet().alive)

@@ -1,0 +1,173 @@
+"""Endpoints about rollouts: begin one, look at it, follow it, ask something of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+from anyio import to_thread
+from fastapi import APIRouter, Header, Query, Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from barrier import view
+from barrier.bodies import NewRollout, RolloutView, Waiting, Why
+from barrier.context import Api, Connected, Deployer, Reader
+from barrier.problems import Problem
+from barrier.snapshot import Snapshot
+from barrier.store import Refused
+from fleet.model import Rollout
+from fleet.names import Service
+
+router = APIRouter(prefix="/v1/services/{service}/rollouts", tags=["rollouts"])
+
+#: Names of builds that a 404 lists.
+LISTED = 20
+
+
+def _waiting(snap: Snapshot, rollout: Rollout) -> list[Waiting]:
+    """Who the active rollout waits for at this moment, as the leader sees it."""
+    looked = view.View(
+        rollout=rollout,
+        config=snap.config,
+        plan=snap.plan,
+        enabled=snap.enabled,
+        edges=snap.edges,
+        hosts=snap.hosts_of("default"),
+        turns=snap.turns,
+        members=snap.members,
+    )
+    return [Waiting(who=m.who, why=m.why) for m in view.observe(looked).missing]
+
+
+def _look(api: Api, service: str, number: int, *, watch: bool = False) -> RolloutView:
+    rollout = api.store.rollout(service, number, watch=watch)
+    if rollout is None:
+        api.store.read(service)  # an unknown service is said first
+        raise Refused("unknown", f"{service} has no rollout {number}", rollouts=api.store.numbers(service)[-LISTED:])
+    missing: list[Waiting] = []
+    if not rollout.done:
+        snap = api.store.read(service, watch=watch)
+        if snap.rollout is not None and snap.rollout.number == number:
+            rollout = snap.rollout
+            missing = _waiting(snap, rollout)
+    return RolloutView(**{f: getattr(rollout, f) for f in Rollout.model_fields}, missing=missing)
+
+
+@router.post("", status_code=201)
+def begin(
+    service: Service,
+    body: NewRollout,
+    api: Connected,
+    who: Deployer,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> Rollout:
+    """Begin a rollout. 409 with the active one where there is one; the same Idempotency-Key gives the same rollout."""
+    snap = api.store.read(service)
+    if body.ramp and snap.config.strategy == "inplace":
+        raise Problem(422, f"{service} is deployed in place: there is no second version to ramp to")
+    manifest = api.builds.manifest(service, body.build)
+    if manifest is None:
+        known = api.builds.names(service)[-LISTED:]
+        there = f"there are {', '.join(known)}" if known else "none has been published"
+        raise Problem(404, f"{service} has no build {body.build}: {there}", builds=known)
+    wanted = Rollout(
+        number=1,
+        service=service,
+        build=body.build,
+        digest=manifest.digest,
+        by=who.name,
+        reason=body.reason,
+        ramp=body.ramp,
+        hold=body.hold,
+        idempotency_key=idempotency_key,
+    )
+    rollout, made = api.store.begin(wanted, expected_epoch=body.expected_epoch)
+    response.headers["location"] = f"/v1/services/{service}/rollouts/{rollout.number}"
+    if not made:
+        response.status_code = 200
+        return rollout
+    api.audit(
+        who,
+        f"begins rollout {rollout.number} of {service} to {body.build}",
+        body.reason,
+        service=service,
+        rollout=rollout.number,
+        epoch_before=snap.plan.epoch,
+    )
+    return rollout
+
+
+@router.get("")
+def list_rollouts(
+    service: Service, api: Connected, _: Reader, last: Annotated[int, Query(ge=1, le=1000)] = 50
+) -> list[Rollout]:
+    """The last rollouts, newest first."""
+    api.store.read(service)
+    return api.store.rollouts(service, last)
+
+
+@router.get("/{number}")
+def get_rollout(service: Service, number: int, api: Connected, _: Reader) -> RolloutView:
+    """One rollout, and who it waits for right now."""
+    return _look(api, service, number)
+
+
+@router.get("/{number}/events")
+async def events(
+    service: Service,
+    number: int,
+    api: Connected,
+    _: Reader,
+    last_event_id: Annotated[int, Header(ge=-1)] = -1,
+) -> EventSourceResponse:
+    """The history as server-sent events, from the beginning or after Last-Event-ID; ends with the rollout.
+
+    Events: the new state with its RolloutEvent (these have ids), ``missing`` with who is waited for, and ``done``.
+    """
+    first = await to_thread.run_sync(lambda: _look(api, service, number))
+    return EventSourceResponse(_follow(api, first, last_event_id + 1), ping=15)
+
+
+async def _follow(api: Api, first: RolloutView, index: int) -> AsyncIterator[ServerSentEvent]:
+    service, number, said = first.service, first.number, ""
+    while True:
+        moment = api.hub.now()
+        now = await to_thread.run_sync(lambda: _look(api, service, number, watch=True))
+        while index < len(now.history):
+            event = now.history[index]
+            yield ServerSentEvent(event.model_dump_json(), event=event.state.value, id=str(index))
+            index += 1
+        missing = f"[{','.join(m.model_dump_json() for m in now.missing)}]"
+        if missing != said and not now.done:
+            said = missing
+            yield ServerSentEvent(missing, event="missing")
+        if now.done and now.request is None:
+            yield ServerSentEvent(f'{{"state":"{now.state.value}"}}', event="done")
+            return
+        await api.hub.until(moment, 2.0)
+
+
+@router.post("/{number}/{verb}", status_code=202)
+def ask(
+    service: Service,
+    number: int,
+    verb: Literal["pause", "resume", "abort", "rollback"],
+    api: Connected,
+    who: Deployer,
+    body: Why | None = None,
+) -> Rollout:
+    """Ask it of the rollout; the leader takes it up at once. 409 where the rollout cannot do that now."""
+    api.store.read(service)
+    reason = body.reason if body else ""
+    rollout = api.store.ask(service, number, verb, by=who.name, reason=reason)
+    epoch = api.store.plan(service).epoch
+    api.audit(
+        who,
+        f"asks to {verb} rollout {number} of {service}",
+        reason,
+        service=service,
+        rollout=number,
+        epoch_before=epoch,
+    )
+    return rollout

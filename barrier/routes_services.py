@@ -1,0 +1,165 @@
+"""Endpoints about services, their plans and barriers."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Body, Query, Response
+from pydantic import ValidationError
+
+from barrier import predicates
+from barrier.bodies import BarrierView, EdgeMissing, ServiceLine, ServiceView, Version
+from barrier.context import Admin, Connected, Deployer, Reader
+from barrier.predicates import Missing
+from barrier.problems import Problem, from_validation
+from barrier.snapshot import Snapshot
+from fleet.model import Plan, ServiceConfig
+from fleet.names import Service
+
+router = APIRouter(prefix="/v1/services", tags=["services"])
+
+_BARRIER = re.compile(r"(applied|staged|drained)-(\d{1,15})|healthy-(.+)")
+
+
+@router.get("")
+def list_services(api: Connected, _: Reader) -> list[ServiceLine]:
+    """All configured services and what they serve."""
+    lines = []
+    for name in api.store.services():
+        plan, active = api.store.plan(name), api.store.active(name)
+        lines.append(
+            ServiceLine(
+                service=name, default=plan.default, serving=list(plan.serving), epoch=plan.epoch, rollout=active
+            )
+        )
+    return lines
+
+
+@router.get("/{service}")
+def get_service(service: Service, api: Connected, _: Reader) -> ServiceView:
+    """One service: its configuration, its plan, what hosts must run, the active rollout."""
+    snap = api.store.read(service)
+    return ServiceView(
+        service=service,
+        config=snap.config,
+        plan=snap.plan,
+        enabled=snap.enabled,
+        rollout=snap.rollout,
+        members=dict(snap.members),
+    )
+
+
+@router.get("/{service}/plan")
+def get_plan(service: Service, api: Connected, _: Reader) -> Plan:
+    """What the edges route by."""
+    return api.store.read(service).plan
+
+
+@router.put("/{service}/config")
+def put_config(
+    service: Service, body: Annotated[dict[str, Any], Body()], api: Connected, who: Admin, response: Response
+) -> ServiceConfig:
+    """Configure a service; 201 when that made it. An unknown key is an error, and nothing is changed then."""
+    try:
+        config = ServiceConfig.model_validate(body, extra="forbid")
+    except ValidationError as e:
+        raise from_validation(list(e.errors(include_url=False, include_context=False))) from e
+    made = api.store.configure(service, config)
+    response.status_code = 201 if made else 200
+    api.audit(who, f"{'made' if made else 'configured'} {service}", service=service)
+    return config
+
+
+@router.delete("/{service}", status_code=204)
+def delete_service(service: Service, api: Connected, who: Admin) -> None:
+    """Remove a service and everything known about it. Its hosts stop it, its edges no longer route to it."""
+    api.store.remove(service)
+    api.audit(who, f"removed {service}", service=service)
+
+
+def _missing(snap: Snapshot, kind: str, number: int, version: str) -> tuple[Missing, ...]:
+    match kind:
+        case "applied":
+            return predicates.applied(snap.edges, number)
+        case "staged":
+            return predicates.staged(snap.edges, number)
+        case "drained":
+            return predicates.drained(snap.edges, number)
+    registered = snap.members.get(version, 0)
+    return predicates.healthy(snap.edges, version, registered, snap.config.health.floor)
+
+
+def barrier_view(snap: Snapshot, barrier: str) -> BarrierView:
+    found = _BARRIER.fullmatch(barrier)
+    if found is None:
+        raise Problem(404, f"{barrier!r} is no barrier: applied-EPOCH, staged-EPOCH, drained-EPOCH or healthy-VERSION")
+    kind, number, version = found.groups()
+    if version is not None and version not in snap.plan.serving:
+        raise Problem(404, f"{version} is not served", serving=list(snap.plan.serving))
+    missing = _missing(snap, kind or "healthy", int(number or 0), version or "")
+    return BarrierView(
+        id=barrier,
+        epoch=snap.plan.epoch,
+        met=not missing,
+        missing=[EdgeMissing(edge=m.who, why=m.why) for m in missing],
+    )
+
+
+@router.get("/{service}/barriers/{barrier}")
+async def get_barrier(
+    service: Service,
+    barrier: str,
+    api: Connected,
+    _: Reader,
+    wait: Annotated[float, Query(ge=0, le=120)] = 0,
+) -> BarrierView:
+    """Is it so at every edge? With ``wait``: as soon as it is, or after that many seconds with who is missing."""
+    deadline = time.monotonic() + wait
+    while True:
+        moment = api.hub.now()
+        snap = await to_thread.run_sync(lambda: api.store.read(service, watch=wait > 0))
+        view = barrier_view(snap, barrier)
+        left = deadline - time.monotonic()
+        if view.met or left <= 0:
+            return view
+        await api.hub.until(moment, min(left, 2.0))
+
+
+def _changed(api: Connected, service: str, operation: str, body: Version, who: Deployer, kind: str) -> BarrierView:
+    before, after = api.store.change(service, operation, body.version, by=who.name)
+    api.audit(
+        who,
+        f"{operation} {body.version} of {service}",
+        body.reason,
+        service=service,
+        epoch_before=before.epoch,
+        epoch=after.epoch,
+    )
+    return barrier_view(api.store.read(service), f"{kind}-{after.epoch}")
+
+
+@router.post("/{service}/plan/withdraw")
+def withdraw(service: Service, body: Version, api: Connected, who: Deployer) -> BarrierView:
+    """For jobs that drive the steps themselves: no longer offer a version. Wait for the barrier before removing it."""
+    return _changed(api, service, "withdraw", body, who, "drained")
+
+
+@router.post("/{service}/plan/offer")
+def offer(service: Service, body: Version, api: Connected, who: Deployer) -> BarrierView:
+    """Offer a version beside the default, and stage it."""
+    return _changed(api, service, "offer", body, who, "staged")
+
+
+@router.post("/{service}/plan/stage")
+def stage(service: Service, body: Version, api: Connected, who: Deployer) -> BarrierView:
+    """Stage a served version as the next default."""
+    return _changed(api, service, "stage", body, who, "staged")
+
+
+@router.post("/{service}/plan/default")
+def default(service: Service, body: Version, api: Connected, who: Deployer) -> BarrierView:
+    """Commit the staged version as the default; refused while any edge is not ready for it."""
+    return _changed(api, service, "default", body, who, "applied")
