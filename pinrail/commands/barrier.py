@@ -7,10 +7,6 @@ from typing import Annotated
 
 import typer
 
-from barrier import service
-from barrier.config import BarrierConfig
-from fleet import config, log
-from fleet.loop import Wake, stop_on_signals
 from pinrail.errors import reported
 
 _app = typer.Typer(name="barrier", help="The barrier service: drives rollouts, serves the API.", no_args_is_help=True)
@@ -21,6 +17,11 @@ def run(
     file: Annotated[Path, typer.Option("--config", help="barrier.toml; docs/config/barrier.toml explains it.")],
 ) -> None:
     """Run one replica until TERM. Start as many as you like; one of them leads."""
+    from barrier import service  # half a second of imports, which no other command should pay for
+    from barrier.config import BarrierConfig
+    from fleet import config, log
+    from fleet.loop import Wake, stop_on_signals
+
     with reported():
         loaded = config.load(file, BarrierConfig)
         log.configure(barrier=loaded.name)
