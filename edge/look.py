@@ -1,0 +1,29 @@
+"""What Varnish reports about itself, as values. Pure; ``edge.varnish`` fills them in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Vcl:
+    """One line of ``vcl.list``. A label points to ``target``; anything else has None."""
+
+    name: str
+    status: str  # active, available, discarded
+    temperature: str  # init, cold, warm, busy, cooling
+    busy: int = 0
+    target: str | None = None
+
+    @property
+    def warm(self) -> bool:
+        return self.temperature in ("warm", "busy")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What Varnish itself reports: processes and what is loaded. ``child`` is None while no child runs."""
+
+    manager: int
+    child: int | None
+    vcls: tuple[Vcl, ...] = ()

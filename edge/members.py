@@ -1,0 +1,98 @@
+"""The server sets as an edge accepts them. Pure: what was accepted last and what is registered now -> what to accept.
+
+A set that loses more than half of its members at once, or all of them, is not believed unless the plan withdrew the
+version: the edge keeps the last good set, and its own probes tell which of the hosts are really dead.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fleet.model import Member, Plan
+
+_HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
+
+
+@dataclass(frozen=True, order=True)
+class Host:
+    """Where one host serves one version."""
+
+    address: str
+    port: int
+    weight: int = 1
+
+    @property
+    def endpoint(self) -> str:
+        return f"{self.address}:{self.port}"
+
+
+#: Version -> its hosts, sorted; one entry an endpoint.
+Sets = Mapping[str, tuple[Host, ...]]
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What the edge routes to, and what it refused to believe: version -> one sentence."""
+
+    sets: Sets
+    held: Mapping[str, str]
+
+
+def wanted(plan: Plan) -> tuple[str, ...]:
+    """The versions whose server sets matter under ``plan``, newest first."""
+    return tuple(dict.fromkeys((*plan.serving, *(p.version for p in plan.previews))))
+
+
+def is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return len(text) <= 253 and _HOSTNAME.fullmatch(text) is not None
+    return True
+
+
+def hosts(members: Iterable[Member]) -> tuple[Host, ...]:
+    """Those that take requests, sorted. A member that is stopping, or whose address is none, takes none."""
+    found: dict[tuple[str, int], Host] = {}
+    for m in members:
+        at = m.serviceEndpoint
+        if m.status == "ALIVE" and is_address(at.host):
+            found[at.host, at.port] = Host(at.host, at.port, m.weight)
+    return tuple(sorted(found.values()))
+
+
+def accept(last: Sets, seen: Sets, plan: Plan) -> Accepted:
+    """``seen``, but for sets that shrank beyond belief: those stay as they were in ``last``.
+
+    In mixed mode all versions are one pool and hosts move from one version's set to the other's, so the pool as a
+    whole is what must not shrink.
+    """
+    versions = wanted(plan)
+    if plan.mode == "mixed":
+        before = {h.endpoint for v in versions for h in last.get(v, ())}
+        after = {h.endpoint for v in versions for h in seen.get(v, ())}
+        if sentence := _unbelievable("the pool", before, after):
+            return Accepted({v: last.get(v, ()) for v in versions}, {"*": sentence})
+        return Accepted({v: seen.get(v, ()) for v in versions}, {})
+    sets: dict[str, tuple[Host, ...]] = {}
+    held: dict[str, str] = {}
+    for v in versions:
+        before, after = ({h.endpoint for h in s.get(v, ())} for s in (last, seen))
+        if sentence := _unbelievable(v, before, after):
+            # An address that now belongs to another version is certainly not this one's any more.
+            elsewhere = {h.endpoint for w in versions if w != v for h in seen.get(w, ())}
+            sets[v] = tuple(h for h in last[v] if h.endpoint not in elsewhere)
+            held[v] = sentence
+        else:
+            sets[v] = seen.get(v, ())
+    return Accepted(sets, held)
+
+
+def _unbelievable(what: str, before: set[str], after: set[str]) -> str | None:
+    kept = len(before & after)
+    if before and (not after or (len(before) - kept > len(before) / 2 and len(after) < len(before))):
+        return f"{what} fell from {len(before)} to {len(after)} hosts at once: kept the {len(before)}"
+    return None

@@ -1,0 +1,220 @@
+"""What to do next, and what to acknowledge. Pure: what is wanted and what Varnish reports -> actions, acks.
+
+The order is what makes a switch one instant: commits (``vcl.label``) before anything that compiles, the current routing
+before the staged one, discards last. ``decide`` returns one step; the agent does it, looks again and asks again, until
+there is nothing to do. Every step is safe to be the last one before a crash.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edge import render
+from edge.look import Look, Vcl
+from edge.render import Rendered, Route
+from fleet.model import Ack, Match
+
+_OURS = re.compile(r"v_[a-z0-9-]+_[0-9a-f]{16}|root_[0-9a-f]{16}|svc-[a-z0-9-]+")
+
+
+@dataclass(frozen=True)
+class Want:
+    """One service as it should be. ``current`` and ``staged`` are the same routing with different members, the newest
+    members first: whichever is ready can be used, so that a commit never waits for a compile."""
+
+    service: str
+    epoch: int
+    match: tuple[Match, ...]
+    current: tuple[Rendered, ...]
+    staged: tuple[Rendered, ...] = ()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the list of VCLs does not tell. ``epochs``: VCL -> last epoch that it was rendered for; ``ready``: its own
+    probes have run in this child; ``refused``: VCL -> what the compiler said."""
+
+    epochs: Mapping[str, int] = field(default_factory=dict)
+    ready: frozenset[str] = frozenset()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Load:
+    vcl: Rendered
+    staged: bool = False
+
+
+@dataclass(frozen=True)
+class Label:
+    label: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Use:
+    name: str
+
+
+@dataclass(frozen=True)
+class Discard:
+    name: str
+
+
+Action = Load | Label | Use | Discard
+
+
+@dataclass(frozen=True)
+class Step:
+    """``actions`` to do now, in order. ``waiting``: VCLs that are loaded and whose probes have yet to run."""
+
+    actions: tuple[Action, ...]
+    waiting: frozenset[str] = frozenset()
+
+
+def targets(look: Look) -> dict[str, str]:
+    """Label -> the VCL it points to, as Varnish reports it."""
+    return {v.name: v.target for v in look.vcls if v.target is not None}
+
+
+def loaded(look: Look) -> dict[str, Vcl]:
+    """The VCLs that can be used; not labels, not those that are being discarded."""
+    return {v.name: v for v in look.vcls if v.target is None and v.status != "discarded"}
+
+
+def active(look: Look) -> str | None:
+    return next((v.name for v in look.vcls if v.status == "active"), None)
+
+
+def _first(choices: Sequence[Rendered], have: Mapping[str, Vcl], ready: frozenset[str]) -> Rendered | None:
+    return next((r for r in choices if r.name in have and r.name in ready), None)
+
+
+def routes(wants: Sequence[Want], look: Look) -> tuple[Route, ...]:
+    """The services that the root can hand over to: those whose label exists."""
+    known = targets(look)
+    return tuple(Route(w.service, w.match) for w in wants if render.label(w.service) in known)
+
+
+def applied(want: Want, look: Look) -> bool:
+    """Do new requests of the service use the latest routing?"""
+    return targets(look).get(render.label(want.service)) in {r.name for r in want.current}
+
+
+def red(wants: Sequence[Want], look: Look, *, rostered: bool, dead: frozenset[str]) -> str | None:
+    """Why the health page must not be green; None when it may.
+
+    A page once green stays so while a new plan is being loaded: until this edge has acknowledged it, the fleet does
+    not go on. That holds for as long as the fleet waits for this edge (``rostered``). ``dead``: services whose default
+    has no healthy host; only when that is all of them would another edge do better.
+    """
+    behind = [w.service for w in wants if not applied(w, look)]
+    was_green = active(look) == render.root(routes(wants, look), None).name
+    if behind and not (was_green and rostered):
+        return f"the latest plan is not applied yet: {', '.join(sorted(behind))}"
+    if wants and all(w.service in dead for w in wants):
+        return f"no healthy host: {', '.join(sorted(dead))}"
+    return None
+
+
+def decide(wants: Sequence[Want], look: Look, memory: Memory, why_red: str | None) -> Step:
+    """The next step towards ``wants``. Nothing to do and nothing waiting: converged."""
+    have, points = loaded(look), targets(look)
+    waiting = frozenset(
+        r.name for w in wants for r in (*w.current[:1], *w.staged[:1]) if r.name in have and r.name not in memory.ready
+    )
+    for phase in (_commits, _loads_current, _root, _loads_staged, _discards):
+        if actions := phase(wants, look, memory, why_red, have, points):
+            return Step(actions, waiting)
+    return Step((), waiting)
+
+
+def _commits(
+    wants: Sequence[Want], look: Look, memory: Memory, _: str | None, have: dict[str, Vcl], points: dict[str, str]
+) -> tuple[Action, ...]:
+    found = []
+    for w in wants:
+        label = render.label(w.service)
+        best = _first(w.current, have, memory.ready)
+        if best and points.get(label) != best.name:
+            found.append(Label(label, best.name))
+    return tuple(found)
+
+
+def _load(choices: Sequence[Rendered], memory: Memory, have: Mapping[str, Vcl]) -> Rendered | None:
+    if choices and choices[0].name not in have and choices[0].name not in memory.refused:
+        return choices[0]
+    return None
+
+
+def _loads_current(
+    wants: Sequence[Want], look: Look, memory: Memory, _: str | None, have: dict[str, Vcl], points: dict[str, str]
+) -> tuple[Action, ...]:
+    """One at a time: between two compiles another service may have something to commit."""
+    return next(((Load(r),) for w in wants if (r := _load(w.current, memory, have))), ())
+
+
+def _root(
+    wants: Sequence[Want], look: Look, memory: Memory, why_red: str | None, have: dict[str, Vcl], points: dict[str, str]
+) -> tuple[Action, ...]:
+    wanted = render.root(routes(wants, look), why_red)
+    if wanted.name in memory.refused or active(look) == wanted.name:
+        return ()
+    return (Use(wanted.name),) if wanted.name in have else (Load(wanted), Use(wanted.name))
+
+
+def _loads_staged(
+    wants: Sequence[Want], look: Look, memory: Memory, _: str | None, have: dict[str, Vcl], points: dict[str, str]
+) -> tuple[Action, ...]:
+    return next(((Load(r, staged=True),) for w in wants if (r := _load(w.staged, memory, have))), ())
+
+
+def _discards(
+    wants: Sequence[Want], look: Look, memory: Memory, why_red: str | None, have: dict[str, Vcl], points: dict[str, str]
+) -> tuple[Action, ...]:
+    """Everything of ours that is neither used nor staged. Older members stay until the newer ones are ready."""
+    keep = set(points.values()) | {active(look)} | {render.label(w.service) for w in wants}
+    for w in wants:
+        for choices in (w.current, w.staged):
+            best = _first(choices, have, memory.ready)
+            last = choices.index(best) if best else len(choices)
+            keep |= {r.name for r in choices[: last + 1]}
+    gone = [v.name for v in look.vcls if v.status != "discarded" and v.name not in keep and _OURS.fullmatch(v.name)]
+    # A label goes before what it points to can.
+    return tuple(Discard(n) for n in sorted(gone, key=lambda n: (not n.startswith("svc-"), n)))
+
+
+def settled(want: Want, look: Look, memory: Memory) -> bool:
+    """The newest members are in use, and staged where something is: older renderings are not needed any more."""
+    have = loaded(look)
+    now = targets(look).get(render.label(want.service)) == want.current[0].name
+    return now and (not want.staged or (want.staged[0].name in have and want.staged[0].name in memory.ready))
+
+
+def ack(want: Want, look: Look, memory: Memory, *, incarnation: str, routed: bool, ack_of: Ack) -> Ack:
+    """What this edge really does with the plan. ``ack_of`` carries health, members and error; ``routed``: the active
+    root is one of ours and hands over to the service."""
+    have, names = loaded(look), {r.name for r in want.current}
+    target = targets(look).get(render.label(want.service))
+    if look.child is None or not routed or target not in have:
+        done = 0
+    elif target in names:
+        done = want.epoch
+    else:
+        done = min(memory.epochs.get(target, 0), max(want.epoch - 1, 0))
+    if not want.staged:
+        staged = done
+    elif any(r.name in have and r.name in memory.ready and have[r.name].warm for r in want.staged):
+        staged = want.epoch
+    else:
+        staged = min(done, want.epoch - 1)
+    harmless = names | {r.name for r in want.staged} | {target}
+    older = [
+        v.name
+        for v in look.vcls
+        if v.target is None and v.name.startswith(render.prefix(want.service)) and v.name not in harmless
+    ]
+    drained = min([done, *(memory.epochs.get(n, 0) for n in older)])
+    return ack_of.model_copy(update={"incarnation": incarnation, "applied": done, "staged": staged, "drained": drained})

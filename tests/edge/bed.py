@@ -1,0 +1,291 @@
+"""A real edge on loopback: varnishd and agent as their own processes, and small hosts that stamp their answers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from edge import server
+from edge.config import EdgeConfig, VarnishConfig
+from edge.look import Look
+from edge.varnish import Varnish
+from fleet import paths
+from fleet.model import Ack, Endpoint, Health, Member, Plan, ServiceConfig, decode
+from fleet.zk import ZooKeeper
+from tests.conftest import eventually, free_port
+
+CONFIG = ServiceConfig(health=Health(interval=0.2), response_seconds=20)
+
+
+class Backend:
+    """One host's port: answers for ``version``, stamps it, can be slow, can lie."""
+
+    def __init__(self, version: str, stamp: str | None = None) -> None:
+        backend = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            timeout = 60
+
+            def do_GET(self) -> None:
+                if self.path != "/healthz":
+                    backend.asked.append(self.path)
+                if self.path.startswith("/slow"):
+                    backend.slow_began.set()
+                    backend.release.wait(20)
+                if backend.sick and self.path == "/healthz":
+                    self._say(503, b"sick")
+                elif self.path.startswith("/status/"):
+                    self._say(int(self.path.rsplit("/", 1)[1]), b"as you wish")
+                else:
+                    self._say(200, json.dumps({"build": backend.version}).encode())
+
+            def do_POST(self) -> None:
+                length = int(self.headers.get("Content-Length", "0"))
+                backend.asked.append("POST " + self.path)
+                self._say(200, json.dumps({"build": backend.version, "bytes": len(self.rfile.read(length))}).encode())
+
+            def _say(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                if backend.stamp is not None:
+                    self.send_header("x-served-version", backend.stamp)
+                self.send_header("Cache-Control", "no-store")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.version = version
+        self.stamp: str | None = stamp or version
+        self.sick = False
+        self.asked: list[str] = []
+        self.release = threading.Event()
+        self.slow_began = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = int(self._server.server_address[1])
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def member(self) -> Member:
+        return Member(serviceEndpoint=Endpoint(host="127.0.0.1", port=self.port), name="host")
+
+    def close(self) -> None:
+        self.release.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def version(self) -> str | None:
+        return self.headers.get("x-deployment-id")
+
+    @property
+    def build(self) -> str:
+        return str(json.loads(self.body)["build"])
+
+
+def ask(listen: str, path: str = "/", *, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
+    """One request on a connection of its own. Header names are written with ``_`` for ``-``."""
+    host, _, port = listen.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=30)
+    try:
+        connection.request(method, path, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
+        answer = connection.getresponse()
+        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+    finally:
+        connection.close()
+
+
+@dataclass
+class Edge:
+    """An edge's two processes, started and killed by the tests; its directory outlives both."""
+
+    config: EdgeConfig
+    file: Path
+    zk: ZooKeeper
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def listen(self) -> str:
+        return self.config.varnish.listen
+
+    def start(self, *which: str) -> None:
+        for name in which or ("server", "run"):
+            with (self.config.directory.parent / f"{name}.log").open("ab") as out:
+                self.processes[name] = subprocess.Popen(
+                    [sys.executable, "-m", "tests.edge.launch", name, str(self.file)], stdout=out, stderr=out
+                )
+
+    def kill(self, name: str, how: int = signal.SIGKILL) -> None:
+        process = self.processes.pop(name)
+        process.send_signal(how)
+        process.wait(15)
+
+    def close(self) -> None:
+        for name in list(self.processes):
+            with contextlib.suppress(ProcessLookupError):
+                self.kill(name, signal.SIGTERM)
+
+    def log(self, name: str = "run") -> str:
+        return (self.config.directory.parent / f"{name}.log").read_text()
+
+    # -- what a user or a barrier would see --
+
+    def ask(self, path: str = "/", **kwargs: object) -> Answer:
+        return ask(self.listen, path, **kwargs)  # type: ignore[arg-type]
+
+    def health(self) -> int:
+        try:
+            return self.ask("/.pinrail/health").status
+        except OSError:
+            return 0
+
+    def ack(self, service: str = "app") -> Ack:
+        node = self.zk.get(paths.ack(service, self.config.name), watch=False)
+        return decode(Ack, node.data if node else None) or Ack(incarnation="")
+
+    def acked(self, epoch: int, service: str = "app") -> bool:
+        ack = self.ack(service)
+        return ack.applied == epoch and ack.staged == epoch
+
+    def look(self) -> Look:
+        with contextlib.closing(Varnish(self.config.varnish.admin, server.secret_file(self.config))) as varnish:
+            return varnish.look()
+
+    def set_parameter(self, name: str, value: str) -> None:
+        with contextlib.closing(Varnish(self.config.varnish.admin, server.secret_file(self.config))) as varnish:
+            varnish.parameter(name, value)
+
+    def metrics(self) -> dict[str, float]:
+        text = ask(self.config.metrics, "/metrics").body.decode()
+        lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
+
+@dataclass
+class World:
+    """ZooKeeper as the barrier and the hosts would fill it."""
+
+    zk: ZooKeeper
+    backends: list[Backend] = field(default_factory=list)
+
+    def configure(self, service: str = "app", config: ServiceConfig = CONFIG) -> None:
+        self._put(paths.config(service), config.encode())
+
+    def plan(self, plan: Plan, service: str = "app") -> None:
+        self._put(paths.plan(service), plan.encode())
+
+    def host(self, version: str, service: str = "app", **kwargs: str) -> Backend:
+        backend = Backend(version, **kwargs)
+        self.backends.append(backend)
+        self.register(backend, service)
+        return backend
+
+    def register(self, backend: Backend, service: str = "app") -> None:
+        self.zk.create(paths.member(service, backend.version, backend.endpoint), backend.member().encode())
+
+    def leave(self, backend: Backend, service: str = "app") -> None:
+        self.zk.delete(paths.member(service, backend.version, backend.endpoint))
+
+    def _put(self, path: str, data: bytes) -> None:
+        node = self.zk.get(path, watch=False)
+        if node is None:
+            self.zk.create(path, data)
+        else:
+            self.zk.set(path, data, node.version)
+
+    def close(self) -> None:
+        for backend in self.backends:
+            backend.close()
+
+
+def make_edge(directory: Path, zk_address: str, zk: ZooKeeper, name: str = "edge-1") -> Edge:
+    config = EdgeConfig(
+        name=name,
+        zookeeper=zk_address,
+        directory=directory / "state",
+        metrics=f"127.0.0.1:{free_port()}",
+        every=0.5,
+        session_seconds=4,
+        varnish=VarnishConfig(
+            listen=f"127.0.0.1:{free_port()}", admin=f"127.0.0.1:{free_port()}", jail="none", storage="malloc,16m"
+        ),
+    )
+    file = directory / "edge.json"
+    file.write_text(config.model_dump_json())
+    (directory / "state").mkdir(parents=True, exist_ok=True)
+    return Edge(config, file, zk)
+
+
+@contextlib.contextmanager
+def slow_request(edge: Edge, backend: Backend, **headers: str) -> Iterator[list[Answer]]:
+    """A request that hangs at ``backend`` while the body runs; its answer is in the list afterwards."""
+    answers: list[Answer] = []
+    backend.release.clear()
+    backend.slow_began.clear()
+    thread = threading.Thread(target=lambda: answers.append(edge.ask("/slow", **headers)))
+    thread.start()
+    eventually("the slow request reaches its host", backend.slow_began.is_set)
+    try:
+        yield answers
+    finally:
+        backend.release.set()
+        thread.join(20)
+
+
+class Load:
+    """Keeps asking in the background; what went wrong is in ``bad``, who answered in ``versions``."""
+
+    def __init__(self, edge: Edge, wanted: object = lambda a: a.status == 200, **headers: str) -> None:
+        self._edge, self._wanted, self._headers = edge, wanted, headers
+        self._stop = threading.Event()
+        self.bad: list[str] = []
+        self.versions: list[str] = []
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                answer = self._edge.ask("/api", **self._headers)
+            except OSError as e:
+                self.bad.append(repr(e))
+                continue
+            if not self._wanted(answer):  # type: ignore[operator]
+                self.bad.append(f"{answer.status} {answer.headers} {answer.body!r}")
+            self.versions.append(answer.version or "")
+            time.sleep(0.002)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
+
+
+def kill_pid(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,219 @@
+"""The agent against a real varnishd, a real ZooKeeper and real hosts: what users and barriers would notice."""
+
+from __future__ import annotations
+
+import signal
+
+from fleet import paths
+from fleet.model import Plan, ServiceConfig, Staged
+from tests.conftest import ZooKeeperServer, eventually
+from tests.edge.bed import Edge, Load, World, kill_pid, slow_request
+
+PLAN = Plan(epoch=1, generation=1, default="A", serving=("A",))
+
+
+def first(world: World, edge: Edge) -> None:
+    """One service, version A served by one host, applied and green."""
+    world.configure()
+    world.host("A")
+    world.plan(PLAN)
+    edge.start()
+    eventually("the first plan is acknowledged", lambda: edge.acked(1))
+    eventually("the health page turns green", lambda: edge.health() == 200)
+
+
+def offered(world: World, edge: Edge) -> Plan:
+    """B offered beside A and staged; acknowledged."""
+    world.host("B")
+    plan = Plan(epoch=2, generation=1, default="A", serving=("B", "A"), staged=Staged(generation=2, default="B"))
+    world.plan(plan)
+    eventually("the offer is acknowledged", lambda: edge.acked(2) and edge.ack().healthy == {"A": 1, "B": 1})
+    return plan
+
+
+def committed(plan: Plan, back: str) -> Plan:
+    done = plan.committed()
+    return done.model_copy(
+        update={"epoch": plan.epoch + 1, "staged": Staged(generation=done.generation + 1, default=back)}
+    )
+
+
+def test_a_plan_is_applied_acknowledged_and_answers(world: World, edge: Edge) -> None:
+    first(world, edge)
+    answer = edge.ask("/")
+    assert (answer.status, answer.build, answer.version) == (200, "A", "A")
+    assert answer.headers["x-deployment-status"] == "current"
+    ack = edge.ack()
+    assert (ack.applied, ack.staged, ack.drained) == (1, 1, 1)
+    assert ack.healthy == ack.members == {"A": 1}
+    assert ack.error is None
+    assert edge.zk.get(paths.rostered("edge-1")) is not None
+
+
+def test_a_switch_loses_nothing_and_old_pages_stay(world: World, edge: Edge) -> None:
+    first(world, edge)
+    plan = offered(world, edge)
+    with Load(edge) as new, Load(edge, lambda a: a.build == "A" and a.version == "A", x_deployment_id="A") as old:
+        eventually("requests flow", lambda: len(new.versions) > 20)
+        world.plan(committed(plan, "A"))
+        eventually("the switch is acknowledged", lambda: edge.acked(3))
+        seen = len(new.versions)
+        eventually("requests flow", lambda: len(new.versions) > seen + 20)
+        world.plan(committed(committed(plan, "A"), "B"))
+        eventually("the rollback is acknowledged", lambda: edge.acked(4))
+    assert not new.bad and not old.bad
+    turns = [v for i, v in enumerate(new.versions) if i == 0 or new.versions[i - 1] != v]
+    assert turns in (["A", "B"], ["A", "B", "A"])
+    assert edge.ask("/").version == "A"
+
+
+def test_a_commit_compiles_nothing(world: World, edge: Edge) -> None:
+    first(world, edge)
+    plan = offered(world, edge)
+    before = {v.name for v in edge.look().vcls}
+    world.plan(committed(plan, "A"))
+    eventually("the switch is acknowledged", lambda: edge.acked(3))
+    lines = [line for line in edge.log().splitlines() if " loaded " in line or " committed " in line]
+    assert " committed " in lines[-2] and lines[-2].split("vcl=")[1].split()[0] in before
+    assert " loaded " in lines[-1]
+
+
+def test_a_slow_request_holds_drained_back(world: World, edge: Edge) -> None:
+    first(world, edge)
+    plan = offered(world, edge)
+    a = world.backends[0]
+    world.plan(committed(plan, "A"))
+    eventually("the switch is acknowledged", lambda: edge.acked(3))
+    with slow_request(edge, a, x_deployment_id="A") as answers:
+        world.plan(Plan(epoch=4, generation=2, default="B", serving=("B",), retired=("A",)))
+        eventually("the withdrawal is applied", lambda: edge.ack().applied == 4)
+        assert edge.ack().drained == 3
+        assert edge.ask("/api", x_deployment_id="A").headers["x-deployment-status"] == "retired"
+    assert answers[0].build == "A"
+    eventually("drained follows", lambda: edge.ack().drained == 4)
+
+
+def test_a_child_that_dies_comes_back_and_voids_its_acks(world: World, edge: Edge) -> None:
+    first(world, edge)
+    offered(world, edge)
+    before = edge.ack()
+    child = edge.look().child
+    assert child
+    kill_pid(child)
+    eventually("a new incarnation acknowledges", lambda: edge.ack().incarnation != before.incarnation and edge.acked(2))
+    eventually("it answers", lambda: edge.ask("/").status == 200)
+    assert edge.ack().healthy == {"A": 1, "B": 1}
+    assert edge.health() == 200
+
+
+def test_a_manager_that_dies_boots_from_the_last_good_set_and_is_red_until_it_is_up_to_date(
+    world: World, edge: Edge
+) -> None:
+    first(world, edge)
+    offered(world, edge)
+    edge.kill("run", signal.SIGTERM)
+    edge.kill("server", signal.SIGTERM)
+    edge.start("server")
+    eventually("it answers without an agent", lambda: edge.health() == 503 and edge.ask("/").status == 200)
+    assert edge.ask("/").version == "A"
+    edge.start("run")
+    eventually("it is acknowledged", lambda: edge.acked(2))
+    eventually("and green", lambda: edge.health() == 200)
+
+
+def test_an_agent_that_dies_changes_nothing_and_adopts_what_is_loaded(world: World, edge: Edge) -> None:
+    first(world, edge)
+    offered(world, edge)
+    before = {v.name for v in edge.look().vcls}
+    with Load(edge) as load:
+        edge.kill("run")
+        eventually("requests flow without it", lambda: len(load.versions) > 50)
+        edge.start("run")
+        eventually("it is back", lambda: "/none" not in edge.ack().incarnation and edge.acked(2), 30)
+    assert not load.bad
+    assert {v.name for v in edge.look().vcls} == before
+
+
+def test_without_zookeeper_it_serves_on_and_says_so(
+    world: World, edge: Edge, zookeeper_server: ZooKeeperServer
+) -> None:
+    first(world, edge)
+    zookeeper_server.stop()
+    try:
+        with Load(edge) as load:
+            eventually("it says so", lambda: "serving app as before" in edge.log(), 30)
+            assert edge.health() == 200
+        assert not load.bad and load.versions
+    finally:
+        zookeeper_server.start()
+    eventually("ZooKeeper is back for the test", lambda: world.zk.connected)
+    world.plan(Plan(epoch=5, generation=1, default="A", serving=("A",)))
+    eventually("it goes on", lambda: edge.acked(5), 30)
+
+
+def test_a_vcl_that_does_not_compile_is_refused_with_the_compilers_words(world: World, edge: Edge) -> None:
+    first(world, edge)
+    edge.set_parameter("cc_command", "echo no compiler here; exit 1")
+    world.plan(Plan(epoch=2, generation=2, default="A", serving=("A",)))
+    eventually("the refusal is acknowledged", lambda: edge.ack().error)
+    assert "no compiler here" in (edge.ack().error or "")
+    assert edge.ack().applied == 1
+    assert edge.ask("/").build == "A"
+    assert edge.health() == 200
+
+
+def test_a_host_that_joins_is_used_and_one_that_dies_is_not(world: World, edge: Edge) -> None:
+    first(world, edge)
+    second = world.host("A")
+    third = world.host("A")
+    eventually("they are used", lambda: edge.ack().healthy == {"A": 3})
+    eventually("by requests", lambda: edge.ask("/").status == 200 and second.asked and third.asked)
+    second.close()
+    world.backends.remove(second)
+    eventually("a dead one is seen", lambda: edge.ack().healthy == {"A": 2})
+    world.leave(second)
+    eventually("and dropped", lambda: edge.ack().members == {"A": 2})
+
+
+def test_a_server_set_that_empties_at_once_is_not_believed(world: World, edge: Edge) -> None:
+    first(world, edge)
+    world.leave(world.backends[0])
+    eventually("it is said", lambda: any("serverset_held" in m and v == 1 for m, v in edge.metrics().items()))
+    assert edge.ask("/").status == 200
+    assert edge.ack().members == {"A": 1}
+
+
+def test_services_do_not_touch_each_other(world: World, edge: Edge) -> None:
+    first(world, edge)
+    world.configure("other", ServiceConfig.model_validate({"match": [{"host": "other.example"}]}))
+    world.host("X", "other")
+    world.plan(Plan(epoch=1, generation=1, default="X", serving=("X",)), "other")
+    eventually("the other is acknowledged", lambda: edge.acked(1, "other"))
+    assert edge.ask("/", Host="other.example").version == "X"
+    assert edge.ask("/", Host="app.example").version == "A"
+
+
+def test_requests_and_flips_are_counted_once_each(world: World, edge: Edge) -> None:
+    first(world, edge)
+    plan = offered(world, edge)
+    world.plan(committed(plan, "A"))
+    eventually("the switch is acknowledged", lambda: edge.acked(3))
+
+    def total(**labels: str) -> float:
+        wanted = [f'{k}="{v}"' for k, v in labels.items()]
+        return sum(v for m, v in edge.metrics().items() if "requests_total" in m and all(w in m for w in wanted))
+
+    eventually("the counter counts", lambda: edge.ask("/") and total() > 0)
+    start = {o: total(outcome=o) for o in ("exact", "default", "forced")}
+    for _ in range(30):
+        edge.ask("/api", x_deployment_id="A")
+        edge.ask("/api")
+        edge.ask("/api", x_deployment_id="never-heard-of")
+    expected = {o: n + 30 for o, n in start.items()}
+    # Requests before the loop may still be on their way through the log: only what the loop added is compared.
+    eventually("all are counted", lambda: all(total(outcome=o) >= n for o, n in expected.items()))
+    assert total(outcome="exact", version="A") == 30 + start["exact"]
+    flips = {m: v for m, v in edge.metrics().items() if "flips_total" in m}
+    assert flips == {
+        'pinrail_edge_flips_total{cause="unknown",edge="edge-1",from="unknown",service="app",to="B"}': 30.0
+    }
