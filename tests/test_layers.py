@@ -20,13 +20,14 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "kazoo": ("fleet.zk",),
     "boto3": ("fleet.s3",),
     "botocore": ("fleet.s3",),
-    "subprocess": ("fleet.proc", "edge.varnishlog", "pinrail.local.supervisord"),
+    "subprocess": ("fleet.proc", "edge.flips", "pinrail.local.supervisord"),
     "multiprocessing": (),
     "supervisor": (),
     "xmlrpc": ("hostagent.supervisor", "pinrail.local.supervisord"),
     "swift": ("pinrail.local.s3server", "pinrail.local.s3auth"),
     "eventlet": ("pinrail.local.s3server", "pinrail.local.s3auth"),
     "socket": (
+        "barrier.service",
         "edge.varnish",
         "hostagent.http",
         "hostagent.ports",
@@ -34,6 +35,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "pinrail.local.ready",
         "pinrail.local.s3server",
         "pinrail.local.supervisord",
+        "pipeline.publish",  # for this machine's name
     ),
 }
 
@@ -101,7 +103,7 @@ def modules() -> dict[str, Path]:
 
 
 def says_pure(path: Path) -> bool:
-    return re.search(r"\bPure[.:]", ast.get_docstring(ast.parse(path.read_text())) or "") is not None
+    return re.search(r"\bPure[.:;,]", ast.get_docstring(ast.parse(path.read_text())) or "") is not None
 
 
 PURE = tuple(dict.fromkeys((*MUST_BE_PURE, *(n for n, p in modules().items() if says_pure(p)))))
