@@ -1,9 +1,198 @@
-"""TODO"""
+"""``pinrail deploy|rollback|rollout``: release a build and follow it. Talks to the barrier service's API only."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Annotated
+
 import typer
+from rich.console import Console
+from rich.table import Table
+
+from fleet.names import build_name, service_name
+from pinrail import follow
+from pinrail.commands import nodes
+from pinrail.connect import Dir, barrier_service
+from pinrail.errors import CommandError, fail, reported
+from pipeline.client import Client, RolloutNow, Verb
+
+Service = Annotated[str, typer.Argument(metavar="SERVICE", show_default=False)]
+Number = Annotated[int | None, typer.Argument(metavar="[NUMBER]", help="Else the last one.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Reason = Annotated[str, typer.Option(help="Why; kept with the rollout and in the audit.")]
+Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait; exit code 3 after that.")]
+
+_rollout = typer.Typer(name="rollout", help="Look at rollouts and steer them.", no_args_is_help=True)
+
+
+def _ramp(text: str | None) -> list[int]:
+    if text is None:
+        return []
+    try:
+        return [int(part.strip().removesuffix("%")) for part in text.split(",")]
+    except ValueError as e:
+        raise CommandError(f"--ramp {text!r} is not a list of percentages such as 1,10,100", 2) from e
+
+
+def _print(now: RolloutNow) -> None:
+    typer.echo(now.model_dump_json(indent=2))
+
+
+def _end(now: RolloutNow, code: int, why: str, *, as_json: bool) -> None:
+    if as_json:
+        _print(now)
+    if code:
+        raise fail(why, code)
+
+
+def deploy(
+    service: Service,
+    build: Annotated[str, typer.Argument(metavar="BUILD", help="A published build.", show_default=False)],
+    ramp: Annotated[str | None, typer.Option(help="Percentages of new page loads, like 1,10,100.")] = None,
+    hold: Annotated[float | None, typer.Option(min=0, help="Seconds per step of the ramp (60).")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end.")] = False,
+    timeout: Timeout = 1800,
+    reason: Reason = "",
+    key: Annotated[str | None, typer.Option(help="Idempotency key: the same key never begins a second one.")] = None,
+    as_json: Json = False,
+    directory: Dir = None,
+) -> None:
+    """Release BUILD. Exit code with --wait: 0 done, 1 rolled back or failed, 2 usage, 3 not over at the timeout."""
+    with reported():
+        service_name(service)
+        build_name(build)
+        steps = _ramp(ramp)
+        with barrier_service(directory) as client:
+            now = client.deploy(service, build, ramp=steps, hold=hold, reason=reason, key=key)
+            if not wait:
+                typer.echo(f"rollout {now.number} has begun: `pinrail rollout watch {service} {now.number}`", err=True)
+                _end(now, 0, "", as_json=as_json)
+                return
+            _end(*follow.wait(client, now, timeout, follow.DEPLOYED, quiet=as_json), as_json=as_json)
+
+
+def rollback(
+    service: Service,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until every edge is back.")] = True,
+    timeout: Timeout = 60,
+    reason: Reason = "",
+    as_json: Json = False,
+    directory: Dir = None,
+) -> None:
+    """Make the version before the default again; before the switch, undo the rollout that is under way."""
+    with reported(), barrier_service(directory) as client:
+        found = client.to_roll_back(service_name(service))
+        if found is None:
+            raise CommandError(f"{service} has no rollout that could be rolled back", 1)
+        now = client.ask(service, found.number, "rollback", reason)
+        if not wait:
+            _end(now, 0, "", as_json=as_json)
+            return
+        skip = len(found.history)
+        _end(*follow.wait(client, now, timeout, follow.UNDONE, quiet=as_json, skip=skip), as_json=as_json)
+
+
+def _find(client: Client, service: str, number: int | None) -> RolloutNow:
+    service_name(service)
+    if number is not None:
+        return client.rollout(service, number)
+    latest = client.latest(service)
+    if latest is None:
+        raise CommandError(f"{service} has had no rollout yet", 1)
+    return latest
+
+
+@_rollout.command("list")
+def list_(service: Service, last: int = 20, as_json: Json = False, directory: Dir = None) -> None:
+    """The last rollouts, newest first."""
+    with reported(), barrier_service(directory, "read") as client:
+        found = client.rollouts(service_name(service), last)
+        if as_json:
+            typer.echo(json.dumps([r.model_dump(mode="json") for r in found], indent=2))
+            return
+        table = Table("no.", "build", "state", "by", "before", "reason", box=None)
+        for r in found:
+            state = r.state.value + ("" if r.done else " ...")
+            table.add_row(str(r.number), r.build, state, r.by, r.previous or "", r.reason)
+        Console().print(table)
+
+
+@_rollout.command()
+def show(service: Service, number: Number = None, as_json: Json = False, directory: Dir = None) -> None:
+    """One rollout: its history, and who it waits for right now."""
+    with reported(), barrier_service(directory, "read") as client:
+        now = _find(client, service, number)
+        if as_json:
+            _print(now)
+            return
+        typer.echo(f"rollout {now.number} of {service} to {now.build}: {now.state.value}{'' if now.done else ' ...'}")
+        for event in now.history:
+            took = f"  ({event.seconds:.1f} s)" if event.seconds is not None else ""
+            typer.echo(f"  epoch {event.epoch}  {event.text}{took}")
+        for name, why in now.failures.items():
+            typer.echo(f"  failed: {name}: {why}")
+        for missing in now.missing:
+            typer.echo(f"  waits for {missing}")
+        if now.stalled:
+            typer.echo("  it has stalled")
+
+
+@_rollout.command()
+def watch(
+    service: Service, number: Number = None, timeout: Timeout = 86400, as_json: Json = False, directory: Dir = None
+) -> None:
+    """Follow a rollout to its end; exit codes as of deploy."""
+    with reported(), barrier_service(directory, "read") as client:
+        now = _find(client, service, number)
+        _end(*follow.wait(client, now, timeout, follow.DEPLOYED, quiet=as_json), as_json=as_json)
+
+
+def _ask(service: str, number: int | None, verb: Verb, reason: str, as_json: bool, directory: Path | None) -> None:
+    with reported(), barrier_service(directory) as client:
+        now = client.ask(service, _find(client, service, number).number, verb, reason)
+        _end(now, 0, "", as_json=as_json)
+
+
+@_rollout.command()
+def pause(
+    service: Service, number: Number = None, reason: Reason = "", as_json: Json = False, directory: Dir = None
+) -> None:
+    """No further step and no further host until it is resumed."""
+    _ask(service, number, "pause", reason, as_json, directory)
+
+
+@_rollout.command()
+def resume(
+    service: Service, number: Number = None, reason: Reason = "", as_json: Json = False, directory: Dir = None
+) -> None:
+    """Go on: after a pause, at once to the ramp's next step, or once more with hosts that failed."""
+    _ask(service, number, "resume", reason, as_json, directory)
+
+
+@_rollout.command()
+def abort(
+    service: Service,
+    number: Number = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until everything is as it was.")] = False,
+    timeout: Timeout = 600,
+    reason: Reason = "",
+    as_json: Json = False,
+    directory: Dir = None,
+) -> None:
+    """Undo a rollout that has not switched yet: put back what was served before."""
+    with reported(), barrier_service(directory) as client:
+        found = _find(client, service, number)
+        now = client.ask(service, found.number, "abort", reason)
+        skip = len(found.history)
+        result = (now, 0, "")
+        if wait:
+            result = follow.wait(client, now, timeout, follow.UNDONE, quiet=as_json, skip=skip)
+        _end(*result, as_json=as_json)
 
 
 def add_to(app: typer.Typer) -> None:
-    """TODO"""
+    app.command()(deploy)
+    app.command()(rollback)
+    app.add_typer(_rollout)
+    nodes.add_to(app)

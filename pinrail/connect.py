@@ -1,0 +1,57 @@
+"""Where the barrier service is and what opens it: --dir, else $PINRAIL_URL and $PINRAIL_TOKEN, else the local fleet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pinrail.errors import CommandError
+from pinrail.local import state
+from pipeline.client import BarrierError, Client
+
+Dir = Annotated[
+    Path | None,
+    typer.Option("--dir", help="A local fleet's directory, for its URL and token.", show_default=False),
+]
+Role = Literal["read", "deploy", "admin"]
+#: Answers that tell whoever typed the command to type something else.
+_USAGE = frozenset({400, 401, 403, 404, 405, 422})
+
+
+def find(directory: Path | None, role: Role) -> tuple[tuple[str, ...], str]:
+    """URLs of the replicas and a token. Raises CommandError, BadConfig."""
+    urls = tuple(u.strip() for u in os.environ.get("PINRAIL_URL", "").split(",") if u.strip())
+    if urls and directory is None:
+        token = os.environ.get("PINRAIL_TOKEN", "")
+        if not token:
+            raise CommandError("$PINRAIL_URL is set and $PINRAIL_TOKEN is not: set it to a token of that service", 2)
+        return urls, token
+    where = state.directory(directory)
+    fleet = state.load(where)
+    if fleet is None or not fleet.barrier:
+        raise CommandError(
+            f"no barrier service is known: set $PINRAIL_URL and $PINRAIL_TOKEN, or start a local fleet with "
+            f"`pinrail up` (there is none in {where})",
+            2,
+        )
+    return tuple(b.url for b in fleet.barrier), str(getattr(fleet.token, role))
+
+
+@contextmanager
+def barrier_service(directory: Path | None, role: Role = "deploy") -> Iterator[Client]:
+    """A client of the barrier service; what it refuses becomes the command's error."""
+    urls, token = find(directory, role)
+    try:
+        client = Client(urls, token)
+    except ValueError as e:
+        raise CommandError(f"$PINRAIL_URL or the token cannot be used: {e}", 2) from e
+    with client:
+        try:
+            yield client
+        except BarrierError as e:
+            raise CommandError(str(e), 2 if e.status in _USAGE else 1) from e
