@@ -313,10 +313,9 @@ class Agent:
         _log.info("Varnish", manager=look.manager, child=look.child, **({"panic": panic} if panic else {}))
 
     def _counts(self, w: Want, look: Look) -> tuple[dict[str, int], dict[str, int]]:
-        """Members and healthy ones per version, seen by the staged VCL where it is loaded, else by the current one."""
-        points = plan.targets(look).get(render.label(w.service))
-        choices = [*w.staged[:1], *w.current[:1], *(r for r in w.current if r.name == points)]
-        seen = next((r for r in choices if r.name in self._health), None)
+        """Members and healthy ones per version, seen by the staged VCL once it has probed, else by the current one."""
+        choices = (*w.staged[:1], *w.current[:1], *self._pointed(w, look))
+        seen = next((r for r in choices if r.name in self._health and r.name in self._ready), None)
         versions = members.wanted(self._services[w.service].plan)
         total, good = dict.fromkeys(versions, 0), dict.fromkeys(versions, 0)
         for version, _ in (w.current[0].backends or {}).values():
@@ -327,16 +326,22 @@ class Agent:
         return total, good
 
     def _dead(self, wants: list[Want], look: Look) -> frozenset[str]:
-        """Services that have a default and no healthy host for it."""
+        """Services that have a default and no healthy host for it, by what new requests really use."""
         found = set()
         for w in wants:
-            default = self._services[w.service].plan.default
-            _, good = self._counts(w, look)
-            if default and not (
-                sum(good.values()) if self._services[w.service].plan.mode == "mixed" else good[default]
-            ):
-                found.add(w.service)
+            s = self._services[w.service]
+            for r in self._pointed(w, look):
+                health = self._health.get(r.name, {})
+                serving = [b for b, (v, _) in r.backends.items() if s.plan.mode == "mixed" or v == s.plan.default]
+                if s.plan.default and not any(health.get(b) == "healthy" for b in serving):
+                    found.add(w.service)
         return frozenset(found)
+
+    @staticmethod
+    def _pointed(w: Want, look: Look) -> list[Rendered]:
+        """The rendering that new requests use; none while they use one of an older plan."""
+        points = plan.targets(look).get(render.label(w.service))
+        return [r for r in w.current if r.name == points]
 
     def _acknowledge(self, wants: list[Want], look: Look) -> None:
         memory = self._memory()
