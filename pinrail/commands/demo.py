@@ -47,10 +47,10 @@ def demo(
         if out is not None and (picture.is_dir() or not os.access(picture.parent, os.W_OK)):
             raise CommandError(f"cannot write {picture}; name a file in a directory that can be written with --out", 2)
         try:
-            with _fleet(where) as fleet, Progress() as progress:
+            with _fleet(where) as fleet, LocalGround(fleet) as ground, Progress() as progress:
                 result = until_signal(
                     demonstrate(
-                        LocalGround(fleet),
+                        ground,
                         f"demo-{secrets.token_hex(2)}",
                         progress.way,
                         picture=picture,

@@ -41,6 +41,10 @@ class Ground(Protocol):
 
     def control(self, way: Way) -> Control: ...
 
+    def done(self, way: Way) -> None:
+        """Remove what that way alone needed."""
+        ...
+
 
 async def demonstrate(
     ground: Ground,
@@ -67,6 +71,7 @@ async def demonstrate(
             size=size,
         )
         seen[way] = await follow(course, control, say(way))
+        await asyncio.to_thread(ground.done, way)
     rolling, pinned = seen[Way.ROLLING], seen[Way.PINNED]
     if picture is not None:
         write_atomic(picture, draw(rolling, pinned))

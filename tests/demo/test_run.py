@@ -33,6 +33,7 @@ class FakeGround:
             Way.PINNED: FakeControl(pinned.fleet),
         }
         self.published: list[tuple[Way, str]] = []
+        self.finished: list[Way] = []
 
     @property
     def metrics(self) -> Mapping[str, str]:
@@ -52,6 +53,9 @@ class FakeGround:
 
     def control(self, way: Way) -> FakeControl:
         return self._controls[way]
+
+    def done(self, way: Way) -> None:
+        self.finished.append(way)
 
 
 def silent(_: Way) -> Callable[[str, Log | None], None]:
@@ -76,6 +80,7 @@ def test_rolling_flips_and_pinned_does_not(tmp_path: Path) -> None:
     assert [r.name for r in result.rolling.releases] == ["A", "B", "C"]
     assert [r.name for r in result.pinned.releases] == ["A", "B", "C", "rollback"]
     assert ground.published == [(way, f"t-{n}") for way in (Way.ROLLING, Way.PINNED) for n in "abc"]
+    assert ground.finished == [Way.ROLLING, Way.PINNED]
     assert (tmp_path / "flips.svg").read_text().startswith("<svg")
 
 
