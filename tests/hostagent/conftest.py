@@ -1,4 +1,4 @@
-"""A host of its own for each test, on a loopback address of its own."""
+"""One machine for all tests, on a loopback address of its own; a service of its own for each test."""
 
 from __future__ import annotations
 
@@ -10,37 +10,42 @@ from pathlib import Path
 
 import pytest
 
-from fleet.config import S3Config
+from fleet.s3 import ObjectStore
 from fleet.zk import ZooKeeper
-from tests.hostagent.fleet import Host
-from tests.s3_fixtures import s3, s3_config, store
+from tests.conftest import ZooKeeperServer
+from tests.hostagent.fleet import Host, Machine
+from tests.s3_fixtures import S3Server, s3, s3_config, store
 
 __all__ = ["s3", "s3_config", "store"]
 
-_addresses = itertools.count(1)
+_services = itertools.count(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def short_tmp() -> Iterator[Path]:
     """pytest's own directories are too deep for sockets."""
     with tempfile.TemporaryDirectory(prefix="pinrail-") as d:
         yield Path(d)
 
 
-@pytest.fixture
-def bare_host(short_tmp: Path, zk: ZooKeeper, zk_address: str, s3_config: S3Config) -> Iterator[Host]:
-    """Nothing runs yet."""
-    n = next(_addresses)
-    address = f"127.{60 + os.getpid() % 60}.{os.getpid() // 60 % 250}.{n}"
-    made = Host(short_tmp / "h", zk, zk_address, s3_config, address=address)
+@pytest.fixture(scope="session")
+def machine(short_tmp: Path, zookeeper_server: ZooKeeperServer, s3: S3Server) -> Iterator[Machine]:
+    zk = ZooKeeper(f"127.0.0.1:{zookeeper_server.port}/hostagent", wake=lambda *_: None)
+    zk.start()
+    config = s3.config("hostagent")
+    ObjectStore(config).make_bucket()
+    address = f"127.{60 + os.getpid() % 60}.{os.getpid() // 60 % 250}.1"
+    made = Machine(short_tmp / "h", zk, config, address=address)
     yield made
     made.stop()
+    zk.close()
 
 
 @pytest.fixture
-def host(bare_host: Host) -> Host:
-    """Server and agent run; the service has its config and nothing enabled."""
-    bare_host.start_server()
-    bare_host.configure()
-    bare_host.start_agent()
-    return bare_host
+def host(machine: Machine) -> Iterator[Host]:
+    """Server and agent run; the service has its config and nothing enabled. At the end nothing of it is wanted."""
+    machine.ensure()
+    made = Host(machine, f"app{next(_services)}")
+    made.configure()
+    yield made
+    made.enable(made.serial + 1)

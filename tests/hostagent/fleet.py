@@ -26,7 +26,6 @@ from fleet.zk import ZooKeeper
 from hostagent.supervisor import Process, Supervisor, SupervisorTrouble
 from tests.conftest import eventually, free_port
 
-SERVICE = "app"
 #: A small service on the standard library: what a build holds.
 SERVE = """
 import http.server, json, os, socketserver, sys, time
@@ -127,25 +126,20 @@ class Load:
             t.join(15)
 
 
-class Host:
-    """One host, and what the leader would do to it."""
+class Machine:
+    """One host's two processes, which any number of services share."""
 
-    def __init__(self, directory: Path, zk: ZooKeeper, zk_address: str, s3: S3Config, *, address: str) -> None:
+    def __init__(self, directory: Path, zk: ZooKeeper, s3: S3Config, *, address: str, directory_key: str = "") -> None:
         self.name = "host-1"
         self.directory = directory
         self.address = address
         self.zk = zk
         self.store = ObjectStore(s3)
-        self.digests: dict[str, str] = {}
-        self.ports = (free_port(address), free_port(address))
         self.metrics = f"{address}:{free_port(address)}"
-        self.config = ServiceConfig(
-            ports=self.ports, pool=Pool(processes=2, start_seconds=6, stop_seconds=3), response_seconds=5
-        )
         directory.mkdir(exist_ok=True)
         (directory / "host.toml").write_text(
-            f'name = "{self.name}"\naddress = "{address}"\nzookeeper = "{zk_address}"\n'
-            f'directory = "{directory}"\nmetrics = "{self.metrics}"\nnginx_user = "root"\n'
+            f'name = "{self.name}"\naddress = "{address}"\nzookeeper = "{zk.address}"\n'
+            f'directory = "{directory_key or directory}"\nmetrics = "{self.metrics}"\nnginx_user = "root"\n'
             f"every = 0.5\nsession_seconds = 2\n"
             f'[s3]\nendpoint = "{s3.endpoint}"\nbucket = "{s3.bucket}"\ncredentials = "{s3.credentials}"\n'
         )
@@ -153,15 +147,21 @@ class Host:
         self.agent: subprocess.Popen[bytes] | None = None
         self.server: subprocess.Popen[bytes] | None = None
 
-    # -- its two processes --
-
-    def _run(self, what: str) -> subprocess.Popen[bytes]:
+    def run(self, what: str) -> subprocess.Popen[bytes]:
+        """``pinrail host run`` or ``server``."""
         argv = [sys.executable, "-c", _COMMAND, "host", what, "--config", str(self.directory / "host.toml")]
         with (self.directory / f"{what}.log").open("ab") as log:
             return subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
+    def ensure(self) -> None:
+        """Both run, whatever the test before did to them."""
+        if self.server is None or self.server.poll() is not None:
+            self.start_server()
+        if self.agent is None or self.agent.poll() is not None:
+            self.start_agent()
+
     def start_server(self) -> None:
-        self.server = self._run("server")
+        self.server = self.run("server")
         eventually("supervisord answers", self._server_answers, 20)
 
     def _server_answers(self) -> bool:
@@ -171,7 +171,7 @@ class Host:
             return False
 
     def start_agent(self) -> None:
-        self.agent = self._run("run")
+        self.agent = self.run("run")
 
     def kill_agent(self) -> None:
         assert self.agent
@@ -191,11 +191,41 @@ class Host:
     def log(self) -> str:
         return (self.directory / "run.log").read_text()
 
+
+class Host:
+    """One service on the machine, and what the leader would do to it."""
+
+    def __init__(self, machine: Machine, service: str) -> None:
+        self.machine = machine
+        self.service = service
+        self.name = machine.name
+        self.address = machine.address
+        self.zk = machine.zk
+        self.store = machine.store
+        self.supervisor = machine.supervisor
+        self.digests: dict[str, str] = {}
+        self.serial = 0
+        self.ports = (free_port(self.address), free_port(self.address))
+        self.config = ServiceConfig(
+            ports=self.ports, pool=Pool(processes=2, start_seconds=6, stop_seconds=3), response_seconds=5
+        )
+
+    @property
+    def releases(self) -> Path:
+        return self.machine.directory / "releases" / self.service
+
+    @property
+    def archives(self) -> Path:
+        return self.machine.directory / "archives" / self.service
+
+    def conf(self) -> list[Path]:
+        return list((self.machine.directory / "conf.d").glob(f"{self.service}-*"))
+
     # -- the leader's hand --
 
     def configure(self, config: ServiceConfig | None = None) -> None:
         self.config = config or self.config
-        self._put(paths.config(SERVICE), self.config.encode())
+        self._put(paths.config(self.service), self.config.encode())
 
     def _put(self, path: str, data: bytes) -> None:
         node = self.zk.get(path, watch=False)
@@ -208,25 +238,26 @@ class Host:
         data = archive({"serve.py": SERVE, "mode": mode, **(extra or {})})
         self.digests[build] = digest_of(data)
         manifest = Manifest(
-            service=SERVICE, build=build, digest=self.digests[build], size=len(data), unpacked=10**6, files=10
+            service=self.service, build=build, digest=self.digests[build], size=len(data), unpacked=10**8, files=10
         )
-        self.store.put_new(archive_key(SERVICE, build), data, "application/zstd")
-        self.store.put_new(manifest_key(SERVICE, build), manifest.encode(), "application/json")
+        self.store.put_new(archive_key(self.service, build), data, "application/zstd")
+        self.store.put_new(manifest_key(self.service, build), manifest.encode(), "application/json")
         return self.digests[build]
 
     def enable(self, serial: int, *builds: str, turn: bool = True) -> None:
+        self.serial = serial
         enabled = tuple(EnabledBuild(build=b, digest=self.digests[b]) for b in builds)
-        self._put(paths.enabled(SERVICE), Enabled(serial=serial, builds=enabled).encode())
+        self._put(paths.enabled(self.service), Enabled(serial=serial, builds=enabled).encode())
         if turn:
             self.turn(serial)
 
     def turn(self, serial: int) -> None:
-        self._put(paths.turn(SERVICE, self.name), Turn(serial=serial).encode())
+        self._put(paths.turn(self.service, self.name), Turn(serial=serial).encode())
 
     # -- what can be seen --
 
     def status(self) -> HostStatus | None:
-        node = self.zk.get(paths.host(SERVICE, self.name), watch=False)
+        node = self.zk.get(paths.host(self.service, self.name), watch=False)
         return decode(HostStatus, node.data) if node else None
 
     def slot(self, index: int) -> Slot | None:
@@ -234,22 +265,22 @@ class Host:
         return status.slots[index] if status and len(status.slots) > index else None
 
     def member(self, build: str) -> Member | None:
-        for endpoint in self.zk.children(paths.serverset(SERVICE, build), watch=False):
-            node = self.zk.get(paths.member(SERVICE, build, endpoint), watch=False)
+        for endpoint in self.zk.children(paths.serverset(self.service, build), watch=False):
+            node = self.zk.get(paths.member(self.service, build, endpoint), watch=False)
             if node and (found := decode(Member, node.data)) and found.name == self.name:
                 return found
         return None
 
     def reached(self, serial: int, seconds: float = 25) -> None:
         eventually(
-            f"serial {serial} reached; see {self.directory}/run.log",
+            f"serial {serial} reached; see {self.machine.directory}/run.log",
             lambda: (s := self.status()) and s.serial == serial and s.error is None,
             seconds,
         )
 
     def failed(self, serial: int, words: str, seconds: float = 25) -> HostStatus:
         eventually(
-            f"an error that says {words!r}; see {self.directory}/run.log",
+            f"an error that says {words!r}; see {self.machine.directory}/run.log",
             lambda: (s := self.status()) and s.failed_serial == serial and s.error and words in s.error,
             seconds,
         )
@@ -271,8 +302,11 @@ class Host:
         finally:
             c.close()
 
+    def running(self) -> list[Process]:
+        return [p for p in self.supervisor.processes() if p.group[:-1].startswith(f"{self.service}-")]
+
     def processes(self, build: str) -> dict[str, Process]:
-        return {p.name.rpartition(".")[2]: p for p in self.supervisor.processes() if p.group.endswith(f"@{build}")}
+        return {p.name.rpartition(".")[2]: p for p in self.running() if p.group.endswith(f"@{build}")}
 
     def pids(self, build: str) -> dict[str, int]:
         return {name: p.pid for name, p in self.processes(build).items()}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
+import urllib.request
 
 from fleet.model import SlotState
-from tests.conftest import eventually
-from tests.hostagent.fleet import Host, Load
+from tests.conftest import eventually, free_port
+from tests.hostagent.fleet import Host, Load, alive, pause
 
 
 def test_a_build_becomes_a_registered_member(host: Host) -> None:
@@ -22,8 +24,8 @@ def test_a_build_becomes_a_registered_member(host: Host) -> None:
     assert headers["x-served-by"] == "host-1"
     slot = host.slot(0)
     assert slot and (slot.build, slot.state, slot.live) == ("a1", SlotState.SERVING, 2)
-    assert (host.directory / "slots/app/0/current").resolve() == host.directory / "releases/app/a1"
-    assert list((host.directory / "archives/app").iterdir()) == []
+    assert (host.machine.directory / f"slots/{host.service}/0/current").resolve() == host.releases / "a1"
+    assert list((host.archives).iterdir()) == []
 
 
 def test_the_next_build_goes_into_the_other_slot_and_the_first_notices_nothing(host: Host) -> None:
@@ -47,4 +49,118 @@ def test_the_next_build_goes_into_the_other_slot_and_the_first_notices_nothing(h
     assert host.pids("b1") == before
     assert host.member("a1") is None and not host.pids("a1")
     assert json.loads(host.ask(0)[2])["build"] == "c1"
-    eventually("the archive of nobody is gone", lambda: not list((host.directory / "archives/app").iterdir()))
+    eventually("the archive of nobody is gone", lambda: not list((host.archives).iterdir()))
+
+
+def test_without_a_turn_nothing_happens(host: Host) -> None:
+    host.publish("a1")
+    host.publish("b1")
+    host.enable(1, "a1", turn=False)
+    eventually("the host shows itself, so that it can be given a turn", host.status)
+    pause(1.5)  # three cycles
+    status = host.status()
+    assert status and (status.serial, status.step, status.error) == (0, None, None)
+    assert [s.state for s in status.slots] == [SlotState.EMPTY, SlotState.EMPTY]
+    assert not host.running() and not host.releases.exists()
+    host.turn(1)
+    host.reached(1)
+    before = host.pids("a1")
+    host.enable(2, "b1", turn=False)
+    pause(1.5)
+    assert host.pids("a1") == before and host.member("a1") and not host.pids("b1")
+
+
+def test_no_second_version_where_the_service_is_restarted_in_place(host: Host) -> None:
+    host.configure(host.config.model_copy(update={"strategy": "inplace", "ports": host.ports[:1]}))
+    host.publish("a1")
+    host.publish("b1")
+    host.enable(1, "a1")
+    host.reached(1)
+    old = host.pids("a1")
+    host.enable(2, "b1")
+    host.reached(2)
+    assert host.member("a1") is None and not any(map(alive, old.values()))
+    member = host.member("b1")
+    assert member and member.serviceEndpoint.port == host.ports[0]
+    assert json.loads(host.ask(0)[2])["build"] == "b1"
+    status = host.status()
+    assert status and len(status.slots) == 1
+
+
+def test_draining_waits_for_requests_that_began_before(host: Host) -> None:
+    host.configure(host.config.model_copy(update={"strategy": "inplace", "ports": host.ports[:1]}))
+    host.publish("a1")
+    host.publish("b1")
+    host.enable(1, "a1")
+    host.reached(1)
+    answers: list[int] = []
+    slow = threading.Thread(target=lambda: answers.append(host.ask(0, "/slow?s=4")[0]))
+    slow.start()
+    host.enable(2, "b1")
+    eventually("the old member left", lambda: host.member("a1") is None)
+    host.reached(2)
+    slow.join(10)
+    assert answers == [200]
+
+
+def test_what_is_enabled_no_more_is_stopped_and_old_releases_go(host: Host) -> None:
+    host.configure(host.config.model_copy(update={"keep": 1}))
+    for build in ("a1", "b1", "c1"):
+        host.publish(build)
+    for serial, build in enumerate(("a1", "b1", "c1"), 1):
+        host.enable(serial, build)
+        host.reached(serial)
+    eventually("one release is kept beside the one that runs", lambda: releases(host) == {"b1", "c1"})
+    host.enable(4)
+    host.reached(4)
+    assert host.running() == []
+    assert host.conf() == []
+
+
+def releases(host: Host) -> set[str]:
+    return {p.name for p in (host.releases).iterdir()}
+
+
+def test_a_pool_on_ports_with_its_own_environment(host: Host) -> None:
+    pool = host.config.pool.model_copy(
+        update={"listen": "port", "environment": {"GREETING": 'a "b" %(c)s ; $d # e\nf', "PINRAIL_VERSION": "no"}}
+    )
+    host.configure(host.config.model_copy(update={"pool": pool}))
+    host.publish("a1")
+    host.enable(1, "a1")
+    host.reached(1)
+    said = json.loads(host.ask(0)[2])
+    assert (said["env"], said["build"], said["host"]) == ('a "b" %(c)s ; $d # e\nf', "a1", "host-1")
+
+
+def test_a_changed_config_leaves_running_pools_alone(host: Host) -> None:
+    host.publish("a1")
+    host.publish("b1")
+    host.enable(1, "a1")
+    host.reached(1)
+    before = host.pids("a1")
+    pool = host.config.pool.model_copy(update={"processes": 1})
+    port = free_port(host.address)
+    host.configure(host.config.model_copy(update={"pool": pool, "ports": (port, host.ports[1])}))
+    host.enable(2, "b1", "a1")
+    host.reached(2)
+    assert host.pids("a1") == before
+    assert len(host.pids("b1")) == 2  # one process and nginx
+    member = host.member("a1")
+    assert member and member.serviceEndpoint.port == host.ports[0]
+
+
+def test_metrics_say_what_runs(host: Host) -> None:
+    host.publish("a1")
+    host.enable(1, "a1")
+    host.reached(1)
+
+    def text() -> str:
+        with urllib.request.urlopen(f"http://{host.machine.metrics}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    where = f'service="{host.service}",slot="0"'
+    line = f'pinrail_host_slot_info{{host="host-1",{where},state="serving",version="a1"}} 1.0'
+    eventually("the slot is counted as serving", lambda: line in text())
+    assert f'pinrail_host_pool_processes{{host="host-1",kind="live",{where},version="a1"}} 2.0' in text()
+    assert "pinrail_host_fetch_seconds_count" in text()

@@ -1,0 +1,291 @@
+"""What goes wrong on a host, and what users of the other slot notice of it: nothing."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from fleet import paths
+from fleet.model import Health, Manifest, SlotState
+from fleet.s3 import archive_key, manifest_key
+from tests.conftest import ZooKeeperServer, eventually
+from tests.hostagent.fleet import Host, Load, Machine, alive, archive, digest_of, kill, pause
+from tests.s3_fixtures import S3Server
+
+
+def first(host: Host) -> dict[str, int]:
+    """a1 serves in slot 0; its processes."""
+    host.publish("a1")
+    host.enable(1, "a1")
+    host.reached(1)
+    return host.pids("a1")
+
+
+def untouched(host: Host, before: dict[str, int]) -> None:
+    assert host.pids("a1") == before
+    assert host.member("a1")
+    assert host.ask(0)[0] == 200
+
+
+# -- builds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [("sick", "HTTP 503"), ("liar", "it says that it is 'another'"), ("exits", "the build is broken: exits")],
+)
+def test_a_build_that_never_gets_healthy(host: Host, mode: str, words: str) -> None:
+    before = first(host)
+    host.publish("b1", mode)
+    with Load(host.endpoint(0)) as load:
+        host.enable(2, "b1", "a1")
+        status = host.failed(2, words)
+    assert status.serial == 1
+    assert (status.slots[1].build, status.slots[1].state) == ("b1", SlotState.FAILED)
+    assert host.member("b1") is None
+    assert load.failures == []
+    untouched(host, before)
+    # The way back: a good one takes its place.
+    host.publish("b2")
+    host.enable(3, "b2", "a1")
+    host.reached(3)
+    assert not host.pids("b1")
+    untouched(host, before)
+
+
+def test_an_archive_that_is_not_what_was_promised(host: Host) -> None:
+    before = first(host)
+    good, bad = archive({"serve.py": "x"}), archive({"serve.py": "y"})
+    manifest = Manifest(service=host.service, build="b1", digest=digest_of(good), size=len(bad), unpacked=99, files=9)
+    host.store.put_new(archive_key(host.service, "b1"), bad, "application/zstd")
+    host.store.put_new(manifest_key(host.service, "b1"), manifest.encode(), "application/json")
+    host.digests["b1"] = digest_of(good)
+    host.enable(2, "b1", "a1")
+    host.failed(2, "its manifest")
+    assert not list(host.archives.glob("*.zst*"))
+    untouched(host, before)
+
+
+def test_a_manifest_of_another_digest_than_the_one_enabled(host: Host) -> None:
+    before = first(host)
+    host.publish("b1")
+    host.digests["b1"] = f"sha256:{'0' * 64}"
+    host.enable(2, "b1", "a1")
+    host.failed(2, "is enabled")
+    untouched(host, before)
+
+
+def test_a_build_that_is_not_in_the_store(host: Host) -> None:
+    before = first(host)
+    host.digests["b1"] = f"sha256:{'0' * 64}"
+    host.enable(2, "b1", "a1")
+    host.failed(2, "there is no build b1")
+    untouched(host, before)
+
+
+def test_a_hostile_archive(host: Host) -> None:
+    before = first(host)
+    host.publish("b1", extra={"../../evil": "x"})
+    host.enable(2, "b1", "a1")
+    host.failed(2, "../../evil: a path with '..'")
+    assert not (host.releases.parent / "evil").exists()
+    assert {p.name for p in host.releases.iterdir()} == {"a1"}
+    untouched(host, before)
+
+
+def test_more_builds_than_slots(host: Host) -> None:
+    before = first(host)
+    host.publish("b1")
+    host.publish("c1")
+    host.enable(2, "c1", "b1", "a1")
+    host.failed(2, "no slot is free for b1")
+    untouched(host, before)
+
+
+def test_a_taken_port(host: Host) -> None:
+    before = first(host)
+    host.publish("b1")
+    with socket.socket() as s:
+        s.bind((host.address, host.ports[1]))
+        s.listen()
+        host.enable(2, "b1", "a1")
+        host.failed(2, "Address already in use", 40)
+    untouched(host, before)
+    host.reached(2, 40)
+
+
+# -- processes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_process_comes_back(host: Host) -> None:
+    pids = first(host)
+    kill(pids["p0"])
+    eventually("a new process", lambda: host.pids("a1")["p0"] not in (0, pids["p0"]))
+    assert host.ask(0)[0] == 200  # from the other one, if need be
+    assert host.pids("a1")["nginx"] == pids["nginx"]
+    eventually("full weight again", lambda: (m := host.member("a1")) and m.weight == 2)
+
+
+def test_below_the_floor_a_pool_is_not_registered(host: Host) -> None:
+    host.configure(host.config.model_copy(update={"health": Health(pool_floor=100)}))
+    first(host)
+    release = host.releases / "a1"
+    (release / "mode").write_text("exits")
+    kill(host.pids("a1")["p0"])
+    eventually("deregistered", lambda: host.member("a1") is None)
+    (release / "mode").write_text("ok")
+    eventually("and back", lambda: host.member("a1"), 30)
+
+
+def test_a_killed_nginx_comes_back_although_its_workers_hold_the_port(host: Host) -> None:
+    pids = first(host)
+    kill(pids["nginx"])
+    eventually("a new nginx", lambda: host.pids("a1")["nginx"] not in (0, pids["nginx"]))
+    eventually("it runs", lambda: host.processes("a1")["nginx"].state == "RUNNING")
+    assert host.pids("a1")["p0"] == pids["p0"]
+    eventually("registered again", lambda: host.member("a1"))
+    assert host.ask(0)[0] == 200
+
+
+def test_supervisord_killed_takes_its_pools_along_and_brings_them_back(host: Host) -> None:
+    pids = first(host)
+    assert host.machine.server
+    host.machine.server.kill()
+    host.machine.server.wait(10)
+    eventually("nothing is left over", lambda: not any(map(alive, pids.values())))
+    eventually("no member", lambda: host.member("a1") is None)
+    eventually("it says why", lambda: (s := host.status()) and s.error and "pinrail host server" in s.error)
+    host.machine.start_server()
+    eventually("serving again, without a turn", lambda: host.member("a1"), 30)
+    assert host.ask(0)[0] == 200
+    host.reached(1)
+
+
+# -- the agent --------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_agent_leaves_the_pools_alone_and_its_successor_registers_them(host: Host) -> None:
+    before = first(host)
+    with Load(host.endpoint(0)) as load:
+        host.machine.kill_agent()
+        node = host.zk.get(paths.member(host.service, "a1", host.endpoint(0)), watch=False)
+        assert node, "the dead session's node lives on for a while"
+        host.machine.start_agent()
+        eventually("registered by the new session", lambda: owner(host) not in (0, node.owner))
+        pause(3)  # the old session expires, and takes nothing along
+        assert host.member("a1")
+    assert load.failures == []
+    untouched(host, before)
+    host.reached(1)
+
+
+def owner(host: Host) -> int:
+    node = host.zk.get(paths.member(host.service, "a1", host.endpoint(0)), watch=False)
+    return node.owner if node else 0
+
+
+def test_members_that_a_killed_agent_left_for_what_runs_no_more_are_removed(host: Host) -> None:
+    first(host)
+    host.machine.kill_agent()
+    stray = paths.member(host.service, "z9", host.endpoint(1))
+    member = host.zk.get(paths.member(host.service, "a1", host.endpoint(0)), watch=False)
+    assert member
+    host.zk.hold_ephemeral(stray, member.data)
+    host.machine.start_agent()
+    eventually("gone", lambda: host.zk.get(stray, watch=False) is None)
+
+
+@pytest.mark.parametrize("step", ["fetch", "unpack", "start", "check", "stop"])
+def test_an_agent_killed_in_the_middle_is_resumed(host: Host, step: str) -> None:
+    first(host)
+    host.publish("b1")
+    host.enable(2, "b1", "a1")
+    host.reached(2)
+    before = host.pids("b1")
+    host.publish("c1", extra={"ballast": "x" * 20_000_000})
+    host.enable(3, "c1", "b1")
+    eventually(step, lambda: (s := host.status()) and (s.step == step or s.serial == 3), 20)
+    host.machine.kill_agent()
+    host.machine.start_agent()
+    host.reached(3)
+    assert host.pids("b1") == before and host.member("b1") and host.member("c1") and not host.member("a1")
+    assert json.loads(host.ask(0)[2])["build"] == "c1"
+
+
+def test_a_second_agent_says_so_and_ends(host: Host) -> None:
+    assert host.machine.agent
+    eventually("the first one runs", host.status)
+    second = host.machine.run("run")
+    assert second.wait(20) == 2
+    assert f"another agent, process {host.machine.agent.pid}, works in" in host.machine.log()
+
+
+def test_an_agent_that_is_told_to_stop_leaves_the_pools_and_the_server_sets(host: Host) -> None:
+    before = first(host)
+    assert host.machine.agent
+    host.machine.agent.terminate()
+    assert host.machine.agent.wait(10) == 0
+    assert host.member("a1") is None, "the session ended with it"
+    assert host.pids("a1") == before and host.ask(0)[0] == 200
+    host.machine.start_agent()
+    eventually("registered again", lambda: host.member("a1"))
+
+
+def test_an_aborted_rollout_is_given_up_at_once(host: Host) -> None:
+    before = first(host)
+    host.publish("b1", "sick")
+    host.enable(2, "b1", "a1")
+    eventually("it checks the new one", lambda: (s := host.status()) and s.step == "check" and host.pids("b1"))
+    host.enable(3, "a1")
+    host.reached(3, 10)
+    assert not host.pids("b1")
+    untouched(host, before)
+
+
+def test_a_new_serial_whose_turn_has_not_come_stops_no_repair(host: Host) -> None:
+    pids = first(host)
+    host.publish("b1")
+    host.enable(2, "b1", "a1", turn=False)
+    host.machine.kill_agent()
+    kill(pids["nginx"])
+    host.machine.start_agent()
+    eventually("registered again", lambda: host.member("a1"))
+    assert not host.pids("b1")
+
+
+def test_zookeeper_away_and_back(host: Host, zookeeper_server: ZooKeeperServer) -> None:
+    before = first(host)
+    with Load(host.endpoint(0)) as load:
+        zookeeper_server.stop()
+        pause(3)
+        assert host.pids("a1") == before
+        zookeeper_server.start()
+        eventually("registered", lambda: owner(host), 30)
+        host.reached(1)
+    assert load.failures == []
+    untouched(host, before)
+
+
+def test_a_malformed_payload_is_said_and_stops_nothing(host: Host) -> None:
+    before = first(host)
+    host._put(paths.enabled(host.service), b'{"serial": "x"}')
+    eventually("it says so", lambda: (s := host.status()) and s.error and "cannot be read" in s.error)
+    untouched(host, before)
+    host.enable(2, "a1")
+    host.reached(2)
+    untouched(host, before)
+
+
+def test_the_server_says_when_it_runs_already(host: Host) -> None:
+    second = host.machine.run("server")
+    assert second.wait(20) == 2
+    assert "runs already" in (host.machine.directory / "server.log").read_text()
+
+
+def test_a_directory_that_needs_quoting_is_refused(tmp_path: Path, machine: Machine, s3: S3Server) -> None:
+    other = Machine(tmp_path, machine.zk, s3.config("x"), address=machine.address, directory_key="/tmp/a b")
+    assert other.run("run").wait(20) == 2
+    assert "directory = '/tmp/a b': must be absolute" in other.log()
