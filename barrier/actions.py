@@ -21,7 +21,7 @@ class Action(StrEnum):
 
     NOTHING = "nothing"
     WITHDRAW = "withdraw what is neither the default nor new"
-    ADOPT = "free the lock; a rollback goes the way that is staged"
+    ADOPT = "free the lock, a rollback goes the way that is staged"
     ENABLE = "tell the hosts to run the new version"
     ENABLE_FIRST = "tell the hosts to run the first version"
     OFFER = "offer the new version and stage it"

@@ -179,3 +179,29 @@ def diagram() -> str:
         lines.append(f"    under_way --> {found.to}: {event}")
     lines.extend(f"    {state} --> [*]" for state in (S.SWITCHED, *sorted(FINAL)))
     return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """The diagram and the table for people: ``docs/rollout.md``."""
+    rows = ["| state | event | becomes | does |", "|---|---|---|---|"]
+    for (state, event), found in TABLE.items():
+        if event is not E.REFUSED:
+            to = found.to or "what it was"
+            rows.append(f"| {state} | {event} | {to} | {'' if found.action is A.NOTHING else found.action} |")
+    return _PAGE.format(diagram=diagram(), table="\n".join(rows))
+
+
+_PAGE = """\
+# The states of a rollout
+
+Written by `make docs` from the table in `barrier/machine.py`; a test compares the two. `done` is a mark on top of the
+state: a rollout that is `switched` is done, and its service free for the next one, when every edge has applied it. A
+stall is no state either, but a reason on top of one. `under_way` stands for the four states in its box.
+
+```mermaid
+{diagram}```
+
+{table}
+
+A request that cannot be granted is refused, in any state, and changes nothing.
+"""

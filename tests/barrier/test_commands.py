@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,10 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from fleet.config import S3Config
 from fleet.model import Manifest
 from fleet.s3 import ObjectStore, manifest_key
+from pinrail.cli import app
 from pipeline.client import BarrierAway, BarrierError, Client
 from tests.barrier.conftest import DIGEST, Fleet
 from tests.barrier.test_api import TOKENS, write_tokens
@@ -73,17 +75,18 @@ def ready(client: Client) -> bool:
 
 
 class Command:
-    """Runs ``pinrail``; the exit code must be the one that is said."""
+    """Runs ``pinrail`` in this process; the exit code must be the one that is said."""
 
     def __init__(self, services: list[Service]) -> None:
         self.services = services
 
-    def __call__(self, *argv: str, code: int = 0, role: str = "deploy", **env: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *argv: str, code: int = 0, role: str = "deploy", **env: str) -> Result:
         urls = ",".join(s.url for s in self.services)
-        environment = {**os.environ, "PINRAIL_URL": urls, "PINRAIL_TOKEN": TOKENS[role], **env}
-        done = subprocess.run([*PINRAIL, *argv], env=environment, capture_output=True, text=True, timeout=60)
-        assert done.returncode == code, f"{argv}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
+        environment = {"PINRAIL_URL": urls, "PINRAIL_TOKEN": TOKENS[role], **env}
+        done = CliRunner().invoke(app, argv, env=environment)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == code, f"{argv}: {done.exit_code}\n{done.stdout}\n{done.stderr}"
         return done
 
 

@@ -1,0 +1,172 @@
+"""The table of transitions: complete, and without a way round what must always hold."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+
+from barrier import actions, machine
+from barrier.actions import Action
+from barrier.machine import FINAL, TABLE, UNDER_WAY, Illegal, Rule, decide, rule
+from barrier.predicates import Edges
+from barrier.view import Event, View
+from fleet.model import Ack, Enabled, Plan, Request, Rollout, RolloutState, ServiceConfig, Staged
+
+S, E, A = RolloutState, Event, Action
+DIGEST = "sha256:" + "0" * 64
+PAGE = Path(__file__).parents[2] / "docs" / "rollout.md"
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(S, E)))
+def test_every_event_in_every_state_is_a_rule_or_an_error(state: S, event: Event) -> None:
+    if (state, event) in TABLE:
+        assert isinstance(rule(state, event), Rule)
+    else:
+        with pytest.raises(Illegal, match=f"a rollout that is {state} cannot {event}"):
+            rule(state, event)
+
+
+def test_what_is_over_stays_over() -> None:
+    for (state, event), found in TABLE.items():
+        if state in FINAL:
+            assert (event, found.to, found.action) == (E.REFUSED, state, A.SHRUG)
+
+
+def test_the_default_moves_in_these_places_only() -> None:
+    moves = {(s, e) for (s, e), found in TABLE.items() if found.action in (A.SWITCH, A.GO_BACK)}
+    assert moves == {(S.OFFERING, E.READY), (S.RAMPING, E.READY), (S.SWITCHED, E.ROLLBACK)}
+
+
+def test_hosts_are_told_to_remove_something_only_behind_a_barrier() -> None:
+    tells = {(s, e) for (s, e), found in TABLE.items() if found.action in (A.ENABLE, A.ENABLE_FIRST, A.UNDO_ENABLE)}
+    # FIRST: nothing is served. ENABLED: the view says so only once every edge has drained.
+    assert tells == {(S.WITHDRAWING, E.DRAINED), (S.QUEUED, E.FIRST), (S.ABORTING, E.ENABLED)}
+
+
+def test_an_operator_can_always_get_out() -> None:
+    for state in (*UNDER_WAY, S.PAUSED):
+        assert TABLE[state, E.ABORT].to is S.ABORTING
+        assert TABLE[state, E.ROLLBACK].to is S.ABORTING
+    for state in UNDER_WAY:
+        assert TABLE[state, E.PAUSE].to is S.PAUSED
+
+
+def test_from_everywhere_the_end_can_be_reached() -> None:
+    after: dict[S, set[S]] = {s: set() for s in S}
+    for (state, _), found in TABLE.items():
+        after[state] |= set(UNDER_WAY) if found.to is None else {found.to}
+    for start in S:
+        seen, todo = {start}, [start]
+        while todo:
+            for state in after[todo.pop()] - seen:
+                seen.add(state)
+                todo.append(state)
+        assert seen & (FINAL | {S.SWITCHED})
+
+
+def test_only_a_transition_that_finishes_ends_in_a_final_state() -> None:
+    for found in TABLE.values():
+        if found.to in FINAL and found.action is not A.SHRUG:
+            assert found.action is A.FINISH
+
+
+def test_every_action_is_used_and_can_be_performed() -> None:
+    assert {found.action for found in TABLE.values()} == set(Action) == set(actions._ACTIONS)
+
+
+def view(state: S, *, plan: Plan, request: str | None = None, done: bool = False, **fields: object) -> View:
+    """Of a rollout of C with A as previous; one edge that has done all it should."""
+    rollout = Rollout(
+        number=7,
+        service="shop",
+        build="C",
+        digest=DIGEST,
+        by="ann",
+        state=state,
+        previous="A",
+        done=done,
+        request=Request(verb=request, by="bob") if request else None,  # type: ignore[arg-type]
+    )
+    ack = Ack(incarnation="1", applied=plan.epoch, staged=plan.epoch, drained=plan.epoch, healthy={"C": 1, "A": 1})
+    given: dict[str, object] = {
+        "rollout": rollout,
+        "config": ServiceConfig(),
+        "plan": plan,
+        "enabled": Enabled(),
+        "edges": Edges(("e",), frozenset("e"), {"e": ack}),
+        "members": {"A": 1, "C": 1},
+    }
+    return View(**(given | fields))  # type: ignore[arg-type]
+
+
+OFFERED = Plan(epoch=5, generation=1, default="A", serving=("C", "A"), staged=Staged(generation=2, default="C"))
+
+
+def test_the_switch_stages_the_way_back() -> None:
+    step = decide(view(S.OFFERING, plan=OFFERED), at=0, by="b").step
+    assert step is not None
+    assert step.plan is not None
+    assert (step.plan.default, step.plan.generation, step.plan.epoch) == ("C", 2, 6)
+    assert step.plan.staged == Staged(generation=3, default="A")
+    assert (step.plan.updated_by, step.plan.rollout) == ("b", 7)
+    assert step.rollout.history[-1].text == "every edge is ready: C is the default"
+
+
+def test_no_switch_while_nobody_has_registered_it_not_even_without_edges() -> None:
+    outcome = decide(view(S.OFFERING, plan=OFFERED, members={}, edges=Edges()), at=0, by="b")
+    assert outcome.step is None
+    assert [str(m) for m in outcome.missing] == ["C: no host has registered it"]
+
+
+def test_a_word_of_the_operator_comes_before_the_switch() -> None:
+    step = decide(view(S.OFFERING, plan=OFFERED, request="abort"), at=0, by="b").step
+    assert step is not None
+    assert (step.event, step.rollout.state, step.plan, step.rollout.request) == (E.ABORT, S.ABORTING, None, None)
+    assert step.rollout.history[-1].text == "abort (asked by bob)"
+
+
+@pytest.mark.parametrize("state", [s for s in S if s not in (S.QUEUED, *UNDER_WAY, S.PAUSED)])
+def test_what_cannot_be_asked_now_is_refused_and_forgotten(state: S) -> None:
+    step = decide(view(state, plan=OFFERED, request="pause"), at=0, by="b").step
+    assert step is not None
+    assert (step.event, step.rollout.state, step.rollout.request, step.plan) == (E.REFUSED, state, None, None)
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        (Plan(epoch=9, generation=3, default="D", serving=("D", "C")), "the default is D, not C"),
+        (Plan(epoch=9, generation=3, default="C", serving=("D", "C")), "A is no longer served"),
+    ],
+)
+def test_a_rollback_to_what_is_gone_is_refused_and_the_rollout_stays_done(plan: Plan, why: str) -> None:
+    step = decide(view(S.SWITCHED, plan=plan, request="rollback", done=True), at=0, by="b").step
+    assert step is not None
+    assert (step.event, step.rollout.state, step.rollout.done, step.plan) == (E.REFUSED, S.SWITCHED, True, None)
+    assert why in step.rollout.history[-1].text
+
+
+def test_a_rollback_to_what_is_served_but_not_staged_works_too() -> None:
+    plan = Plan(epoch=9, generation=3, default="C", serving=("C", "A"))
+    step = decide(view(S.SWITCHED, plan=plan, request="rollback", done=True), at=0, by="b").step
+    assert step is not None
+    assert step.plan is not None
+    assert (step.plan.default, step.plan.epoch, step.plan.generation) == ("A", 10, 4)
+
+
+def test_what_somebody_else_did_to_the_plan_is_not_undone() -> None:
+    plan = Plan(epoch=9, generation=3, default="C", serving=("C", "A"))
+    step = decide(view(S.INSTALLING, plan=plan), at=0, by="b").step
+    assert step is not None
+    assert (step.event, step.rollout.state, step.rollout.done, step.plan) == (E.ADRIFT, S.FAILED, True, None)
+
+
+def test_docs_show_the_table() -> None:
+    """Rewritten when PINRAIL_WRITE_DOCS is set (``make docs``)."""
+    page = machine.page()
+    if os.environ.get("PINRAIL_WRITE_DOCS"):
+        PAGE.write_text(page)
+    assert PAGE.read_text() == page, "docs/rollout.md is not what the table says: make docs"
