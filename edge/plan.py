@@ -182,8 +182,8 @@ def _discards(
             last = choices.index(best) if best else len(choices)
             keep |= {r.name for r in choices[: last + 1]}
     gone = [v.name for v in look.vcls if v.status != "discarded" and v.name not in keep and _OURS.fullmatch(v.name)]
-    # A label goes before what it points to can.
-    return tuple(Discard(n) for n in sorted(gone, key=lambda n: (not n.startswith("svc-"), n)))
+    # Who depends goes before what it depends on can: roots, then labels, then services' VCLs; as their names sort.
+    return tuple(Discard(n) for n in sorted(gone))
 
 
 def settled(want: Want, look: Look, memory: Memory) -> bool:
