@@ -126,8 +126,8 @@ class Protocol(RuleBasedStateMachine):
 
     # -- edges and hosts --
 
-    @rule(name=st.sampled_from(EDGES), drained=st.booleans())
-    def apply(self, name: str, drained: bool) -> None:
+    @rule(name=st.sampled_from(EDGES), drained=st.booleans(), warm=st.booleans())
+    def apply(self, name: str, drained: bool, warm: bool = True) -> None:
         edge = self.edges[name]
         if edge.plan.epoch != self.plan.epoch:
             edge.left.append(edge.plan)
@@ -135,8 +135,9 @@ class Protocol(RuleBasedStateMachine):
         if drained:
             edge.left.clear()
         epoch = edge.plan.epoch
+        staged = epoch if warm or self.plan.staged is None else (edge.ack.staged if edge.ack else 0)
         full = dict.fromkeys("ABCDE", len(HOSTS))
-        edge.ack = Ack(incarnation="1", applied=epoch, staged=epoch, drained=0 if edge.left else epoch, healthy=full)
+        edge.ack = Ack(incarnation="1", applied=epoch, staged=staged, drained=0 if edge.left else epoch, healthy=full)
 
     @rule(name=st.sampled_from(EDGES))
     def lose_the_agent(self, name: str) -> None:
@@ -181,9 +182,19 @@ class Protocol(RuleBasedStateMachine):
         request = Request(verb=verb, by="ann")  # type: ignore[arg-type]
         if self.rollout is not None and machine.allowed(self.rollout.state, verb):
             self.rollout = self.rollout.model_copy(update={"request": request})
-        elif self.rollout is None and verb == "rollback" and self.last is not None:
-            if self.last.state is RolloutState.SWITCHED:
-                self.rollout = self.last.model_copy(update={"request": request})
+        elif self.rollout is None and verb == "rollback" and self.last and self.last.state is RolloutState.SWITCHED:
+            self.rollout = self.last.model_copy(update={"request": request})
+
+    @rule(rounds=st.integers(1, 8), drained=st.booleans(), warm=st.booleans())
+    def go_on(self, rounds: int, drained: bool, warm: bool = True) -> None:
+        """Some time in which nothing unusual happens."""
+        for _ in range(rounds):
+            self.lead()
+            self.give_turns()
+            for host in HOSTS:
+                self.act(host)
+            for edge in EDGES:
+                self.apply(edge, drained, warm)
 
     # -- the promises --
 
@@ -207,16 +218,11 @@ class Protocol(RuleBasedStateMachine):
                 break
             if self.rollout.state is RolloutState.PAUSED:
                 self.ask("resume")
-            self.lead()
-            self.give_turns()
-            for host in HOSTS:
-                self.act(host)
-            for edge in EDGES:
-                self.apply(edge, True)
+            self.go_on(1, True)
         assert self.rollout is None
         builds = {b.build for b in self.enabled.builds}
         assert set(self.plan.serving) <= builds or self.last is None or self.last.state is RolloutState.ABORTED
 
 
 TestProtocol = Protocol.TestCase
-TestProtocol.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestProtocol.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
