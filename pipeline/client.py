@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from fleet.loop import Trouble
 from fleet.model import Plan, Rollout, RolloutState, Wire
+from fleet.urls import is_loopback
 
 Verb = Literal["pause", "resume", "abort", "rollback"]
 #: Seconds between two looks at a rollout.
@@ -72,6 +73,7 @@ class Client:
         self._http = httpx.Client(
             timeout=httpx.Timeout(deadline, connect=3.0),
             headers={"authorization": f"Bearer {token}", "user-agent": "pinrail"},
+            trust_env=not all(map(is_loopback, self.urls)),
         )
 
     def __enter__(self) -> Self:

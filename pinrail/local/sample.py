@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 from pydantic import ValidationError
 
-import pinrail
 from fleet import proc
 from fleet.config import BadConfig, sentence
 from fleet.model import ServiceConfig
@@ -31,7 +30,7 @@ _DEPLOY_SECONDS = 120.0
 
 def source() -> Path:
     """The sample service's folder. Raises CommandError where this is no checkout."""
-    folder = Path(pinrail.__file__).resolve().parents[1] / "samples" / SERVICE
+    folder = Path(__file__).resolve().parents[2] / "samples" / SERVICE
     if not (folder / "make_build.py").exists():
         raise CommandError(f"the sample service is not in {folder}: pinrail up --bare starts a fleet without it")
     return folder

@@ -25,7 +25,9 @@ class Fleet:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.up = run("up", "--edges", 1, "--hosts", 2, "--dir", directory, seconds=200)
+        # As on many a laptop: a proxy that nothing on loopback may go through.
+        proxy = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "no_proxy": ""}
+        self.up = run("up", "--edges", 1, "--hosts", 2, "--dir", directory, seconds=200, **proxy)
         self.url = self.up.stdout.strip().rpartition("\n")[2]
 
     def __call__(self, *words: object) -> str:
