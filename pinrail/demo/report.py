@@ -20,6 +20,10 @@ STEPS = {
     "switched": "switch",
     "rolling_back": "switch back",
 }
+_LEGEND = (
+    "flip-flops: answers from another version than the page's own, unasked. moved: pages told to reload because\n"
+    "their version is gone. back: pages older than what the client had. failed: errors, wrong or missing content."
+)
 
 
 def show(result: Result, console: Console) -> None:
@@ -27,8 +31,12 @@ def show(result: Result, console: Console) -> None:
 
 
 def report(result: Result) -> RenderableType:
-    parts: list[RenderableType] = [Text(), _table(result), Text(), _steps(result), Text()]
+    parts: list[RenderableType] = [Text(), _table(result), Text(_LEGEND, style="dim"), Text(), _steps(result), Text()]
     parts += [_promise(p) for p in result.promises]
+    for title, way in (("ordinary rolling deploy", result.rolling), ("Pinrail", result.pinned)):
+        if way.failures:
+            why = ", ".join(f"{n} {what}" for what, n in way.failures.items())
+            parts += [Text(), Text(f"what failed, {title}: {why}")]
     if result.picture:
         parts += [Text(), Text(f"flip-flops over time, both ways: {result.picture}")]
     parts += [Text(), _verdict(result), Text()]
@@ -36,9 +44,9 @@ def report(result: Result) -> RenderableType:
 
 
 def _table(result: Result) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", no_wrap=True)
-    for column in ("requests", "pages", "flip-flops", "moved once", "went back", "failed", "seconds"):
+    for column in ("requests", "pages", "flip-flops", "moved", "back", "failed", "seconds"):
         table.add_column(column, justify="right")
     for title, way in (("ordinary rolling deploy", result.rolling), ("Pinrail", result.pinned)):
         table.add_row(Text(title, style="bold"))
@@ -72,15 +80,12 @@ def _bad(number: int) -> Text:
     return Text(str(number), style="red" if number else "green")
 
 
-def _steps(result: Result) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False, title="what Pinrail's seconds went into")
-    table.title_justify = "left"
-    table.add_column()
-    table.add_column()
+def _steps(result: Result) -> Group:
+    lines = [Text("what Pinrail's seconds went into:")]
     for release in result.pinned.releases:
         steps = [f"{STEPS.get(name, name)} {seconds:.2f} s" for name, seconds in release.steps.items()]
-        table.add_row(f"  {_name(release)}", " · ".join(steps) or "-")
-    return table
+        lines.append(Text(f"  {_name(release)}: {', '.join(steps) or 'nothing'}"))
+    return Group(*lines)
 
 
 def _promise(promise: Promise) -> Text:

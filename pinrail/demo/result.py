@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,12 @@ class Way:
     def seconds(self) -> float:
         """Length of the load."""
         return max((r.ended for r in self.records), default=0.0)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Why requests failed, the most frequent first."""
+        failed = (r for r, marks in zip(self.records, self.judged.marks, strict=True) if Mark.FAILED in marks)
+        return dict(Counter(f"{r.kind} {r.error or r.status}" for r in failed).most_common())
 
     def per_second(self, mark: Mark) -> list[int]:
         """How often ``mark`` was seen in each second of the load."""
@@ -72,6 +79,7 @@ def _way(way: Way) -> dict[str, Any]:
     return {
         "service": way.service,
         "releases": _releases(way.releases, way.judged.counts),
+        "failures": way.failures,
         "differences": list(way.different),
     }
 

@@ -65,6 +65,7 @@ def test_the_table_says_how_both_ways_went() -> None:
     assert "Pinrail: no flip-flops, no failed requests." in shown
     assert "Every promise held." in shown
     assert "install 2.00 s" in shown
+    assert "what failed, ordinary rolling deploy: 2 feed 503" in shown
     assert "switch back 0.03 s" in shown
     assert "/somewhere/flips.svg" in shown
     assert shown.count("✓") == 7
