@@ -13,16 +13,17 @@ from pinrail.demo.result import Result, Way
 #: What the rollout's own states are called here.
 STEPS = {
     "queued": "queue",
-    "withdrawing": "withdraw the oldest",
+    "withdrawing": "withdraw",
     "installing": "install",
-    "offering": "offer and prepare",
+    "offering": "offer",
     "ramping": "ramp",
     "switched": "switch",
     "rolling_back": "switch back",
 }
 _LEGEND = (
-    "flip-flops: answers from another version than the page's own, unasked. moved: pages told to reload because\n"
-    "their version is gone. back: pages older than what the client had. failed: errors, wrong or missing content."
+    "flip-flops: answers from another version than the page's own, unasked\n"
+    "moved: pages told, once, to reload because their version is gone\n"
+    "back: pages older than what the client had; failed: errors, missing or wrong"
 )
 
 
@@ -44,7 +45,7 @@ def report(result: Result) -> RenderableType:
 
 
 def _table(result: Result) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
     table.add_column("", no_wrap=True)
     for column in ("requests", "pages", "flip-flops", "moved", "back", "failed", "seconds"):
         table.add_column(column, justify="right")
@@ -58,6 +59,10 @@ def _table(result: Result) -> Table:
 
 def _name(release: Release) -> str:
     return f"back to {release.build}" if release.rollback else f"{release.name}  {release.build}"
+
+
+def _label(release: Release) -> str:
+    return "rollback" if release.rollback else release.name
 
 
 def _row(title: str, counts: Counts, release: Release | None) -> list[str | Text]:
@@ -84,7 +89,7 @@ def _steps(result: Result) -> Group:
     lines = [Text("what Pinrail's seconds went into:")]
     for release in result.pinned.releases:
         steps = [f"{STEPS.get(name, name)} {seconds:.2f} s" for name, seconds in release.steps.items()]
-        lines.append(Text(f"  {_name(release)}: {', '.join(steps) or 'nothing'}"))
+        lines.append(Text(f"  {_label(release)}: {', '.join(steps) or 'nothing'}"))
     return Group(*lines)
 
 
