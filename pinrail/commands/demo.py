@@ -38,8 +38,9 @@ def demo(
         from pinrail.demo.load import Size
         from pinrail.demo.progress import Progress
         from pinrail.demo.report import show
-        from pinrail.demo.run import PICTURE, demonstrate
+        from pinrail.demo.run import demonstrate
         from pinrail.local import state
+        from pinrail.local.layout import PICTURE
         from pinrail.local.signals import Interrupted
 
         where = state.directory(directory)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import random
 import re
 from collections.abc import Callable, Mapping
@@ -198,12 +199,12 @@ class Browser:
         return await self._json(Kind.SAVE, page, "POST", "/api/save", body)
 
     async def stream(self, page: Page) -> bool:
-        """Half a stream is an error: the library says so when the last chunk is missing."""
+        """Half a stream is an error (the library notices a missing last chunk), and so is one of two builds."""
         record, answer = await self._fetch(
             Kind.STREAM, "GET", f"/api/stream?ms={self._rng.randint(200, 700)}", self._xhr(page), page
         )
-        if answer is not None and answer.status == 200 and not answer.body:
-            record = replace(record, error="the stream was empty")
+        if answer is not None and answer.status == 200:
+            record = _read_stream(record, answer.body)
         return self._done(record, page)
 
     async def asset(self, page: Page, path: str) -> bool:
@@ -307,8 +308,6 @@ class Browser:
 
 
 def _read_json(record: Record, raw: bytes, sent: bytes | None) -> Record:
-    import json
-
     try:
         said = json.loads(raw)
         build = said["build"]
@@ -317,6 +316,16 @@ def _read_json(record: Record, raw: bytes, sent: bytes | None) -> Record:
     if sent is not None and said.get("sha256") != hashlib.sha256(sent).hexdigest():
         return replace(record, body=build, error="the body that arrived is not the one that was sent")
     return replace(record, body=build)
+
+
+def _read_stream(record: Record, raw: bytes) -> Record:
+    try:
+        builds = {json.loads(line)["build"] for line in raw.splitlines()}
+    except (ValueError, KeyError, TypeError):
+        return replace(record, error=f"not the lines of JSON that were asked for: {raw[:60]!r}")
+    if len(builds) != 1:
+        return replace(record, error=f"a stream of {len(builds)} builds")
+    return replace(record, body=builds.pop())
 
 
 def _generation(cookie: str | None) -> int | None:

@@ -19,7 +19,6 @@ from pinrail.demo.result import Result
 from pinrail.demo.sequence import Control, Course, Pauses, Say, follow
 
 RELEASES = ("A", "B", "C")
-PICTURE = "flips.svg"
 
 
 class Ground(Protocol):

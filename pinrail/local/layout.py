@@ -20,9 +20,11 @@ from pinrail.local import ports, processes, state
 
 #: Bytes that a socket's path may have (108 with its end), less what parts put below the run directory.
 _ROOM = 107 - 67
+#: The demo's picture.
+PICTURE = "flips.svg"
 #: What a fleet makes in its directory. Anything else there is not ours and is never touched.
-_OURS = ("config", "data", "run", "logs", state.FILE, ".lock", ".gitignore")
-_KEPT = ("logs", ".gitignore")
+_OURS = ("config", "data", "run", "logs", state.FILE, ".lock", ".gitignore", PICTURE)
+_KEPT = ("logs", ".gitignore", PICTURE)
 
 
 @dataclass(frozen=True)

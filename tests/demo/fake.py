@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -130,16 +131,17 @@ class FakeEdge:
         return web.json_response({"build": version, "bytes": len(body), "sha256": digest}, headers=headers)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        _, headers = self._answer(request, request.headers.get("x-deployment-id"))
+        version, headers = self._answer(request, request.headers.get("x-deployment-id"))
         response = web.StreamResponse(headers=headers)
         response.enable_chunked_encoding()
         await response.prepare(request)
-        await response.write(b"chunk\n")
+        await response.write(json.dumps({"build": version}).encode() + b"\n")
         if self.fleet.lie == "truncate" and request.transport is not None:
             request.transport.close()
             await asyncio.sleep(0)
             return response
-        await response.write(b"chunk\n")
+        last = "another" if self.fleet.lie == "two" else version
+        await response.write(json.dumps({"build": last}).encode() + b"\n")
         await response.write_eof()
         return response
 

@@ -79,7 +79,7 @@ def test_its_xhrs_carry_the_pin_and_the_cookie_and_its_assets_the_query() -> Non
     assert moved == [False] * 5
     assert [r.kind for r in records] == ["document", "feed", "save", "slow", "stream", "asset"]
     assert all(r.pin == "a" and r.error is None and r.status == 200 for r in records[1:])
-    assert [r.body for r in records[1:]] == ["a", "a", "a", None, None]
+    assert [r.body for r in records[1:]] == ["a", "a", "a", "a", None]
     assert all(request.headers["Cookie"] == "__dpl=1.a.77" for request in fleet.seen[1:])
     assert all(request.headers["x-deployment-id"] == "a" for request in fleet.seen[1:5])
     assert "x-deployment-id" not in fleet.seen[5].headers
@@ -128,6 +128,7 @@ def test_in_a_rolling_deploy_a_foreign_answer_makes_it_reload() -> None:
     [
         ("sha", "save", "not the one that was sent"),
         ("truncate", "stream", "truncated"),
+        ("two", "stream", "a stream of 2 builds"),
         ("text", "feed", "not the JSON"),
         ("500", "feed", None),
     ],
