@@ -204,6 +204,13 @@ def test_a_useless_credentials_file_is_named(s3_config: S3Config, tmp_path: Path
         ObjectStore(s3_config.model_copy(update={"credentials": tmp_path / "none"})).get("k")
 
 
+def test_no_proxy_comes_between_programs_on_one_machine(s3_config: S3Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert ObjectStore(s3_config).keys("") == []
+
+
 def test_an_endpoint_that_is_no_url_is_the_operators(s3_config: S3Config) -> None:
     with pytest.raises(BadConfig, match="'localhost' is not a URL"):
         ObjectStore(s3_config.model_copy(update={"endpoint": "localhost"})).get("k")
