@@ -26,7 +26,6 @@ from fleet.config import BadConfig, S3Config
 from fleet.loop import Trouble
 from fleet.ranges import PiecewiseFile
 from fleet.urls import is_loopback
-from fleet.urls import is_loopback
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -94,7 +93,6 @@ class ObjectStore:
             read_timeout=read_seconds,
             retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=WORKERS + 4,
-            proxies={} if config.endpoint and is_loopback(config.endpoint) else None,
             proxies={} if config.endpoint and is_loopback(config.endpoint) else None,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
