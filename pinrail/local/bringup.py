@@ -126,7 +126,7 @@ class _Lives:
         pids = self._seen.setdefault(info.name, set())
         if info.pid:
             pids.add(info.pid)
-        return info.state == "FATAL" or (info.state in ("BACKOFF", "EXITED") and len(pids) > 1)
+        return info.state == "FATAL" or len(pids) > 2 or (info.state in ("BACKOFF", "EXITED") and len(pids) > 1)
 
 
 def _failed(fleet: FleetState, info: Info, what: str) -> NotReady:
@@ -173,7 +173,7 @@ def find(supervisor: Supervisor, part: str) -> Info:
     return infos[part]
 
 
-def start_one(fleet: FleetState, supervisor: Supervisor, part: str, seconds: float = 40) -> None:
+def start_one(fleet: FleetState, supervisor: Supervisor, part: str, seconds: float = 90) -> None:
     """Running and ready afterwards."""
     find(supervisor, part)
     supervisor.start(part)

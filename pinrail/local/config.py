@@ -59,7 +59,7 @@ def write(fleet: FleetState) -> list[Program]:
 def _zookeeper(fleet: FleetState, where: layout.Layout) -> Program:
     address, _, port = fleet.zookeeper.connect.partition("/")[0].partition(":")
     argv = zookeeper.prepare(where.data("zookeeper"), address, int(port))
-    return Program("zookeeper", "zookeeper", tuple(argv), ready_seconds=30)
+    return Program("zookeeper", "zookeeper", tuple(argv), ready_seconds=60)
 
 
 def _s3(fleet: FleetState, where: layout.Layout) -> Program:
@@ -70,7 +70,7 @@ def _s3(fleet: FleetState, where: layout.Layout) -> Program:
     url = urlsplit(fleet.s3)
     argv = s3server.argv(where.data("s3"), url.hostname or "", url.port or 0, fleet.bucket)
     environment = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
-    return Program("s3", "s3", tuple(argv), ready_seconds=40, environment=environment)
+    return Program("s3", "s3", tuple(argv), ready_seconds=90, environment=environment)
 
 
 def _barrier(fleet: FleetState, where: layout.Layout, name: str, url: str) -> Program:
@@ -88,7 +88,7 @@ def _barrier(fleet: FleetState, where: layout.Layout, name: str, url: str) -> Pr
         s3=s3_config(fleet),
     )
     path = _write(where.config(f"{name}.toml"), config)
-    return Program(name, "barrier", _pinrail("barrier", "run", "--config", path), ready_seconds=40)
+    return Program(name, "barrier", _pinrail("barrier", "run", "--config", path), ready_seconds=90)
 
 
 def _edge(fleet: FleetState, where: layout.Layout, edge: EdgeState) -> list[Program]:
@@ -112,8 +112,8 @@ def _edge(fleet: FleetState, where: layout.Layout, edge: EdgeState) -> list[Prog
     )
     path = _write(where.config(f"{edge.id}.toml"), config)
     return [
-        Program(f"{edge.id}-server", "edge-server", _pinrail("edge", "server", "--config", path), ready_seconds=40),
-        Program(edge.id, "edge", _pinrail("edge", "run", "--config", path), ready_seconds=40),
+        Program(f"{edge.id}-server", "edge-server", _pinrail("edge", "server", "--config", path), ready_seconds=90),
+        Program(edge.id, "edge", _pinrail("edge", "run", "--config", path), ready_seconds=90),
     ]
 
 
@@ -141,10 +141,10 @@ def _host(fleet: FleetState, where: layout.Layout, host: HostState) -> list[Prog
             f"{host.id}-server",
             "host-server",
             _pinrail("host", "server", "--config", path),
-            ready_seconds=40,
+            ready_seconds=90,
             stop_seconds=15,
         ),
-        Program(host.id, "host", _pinrail("host", "run", "--config", path), ready_seconds=40),
+        Program(host.id, "host", _pinrail("host", "run", "--config", path), ready_seconds=90),
     ]
 
 
@@ -168,4 +168,4 @@ def _prometheus(fleet: FleetState, where: layout.Layout) -> Program:
         f"--web.listen-address={_listen(fleet.prometheus or '')}",
         "--log.level=warn",
     )
-    return Program("prometheus", "prometheus", argv, ready_seconds=40)
+    return Program("prometheus", "prometheus", argv, ready_seconds=90)
