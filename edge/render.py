@@ -74,8 +74,7 @@ def _director(name: str, fetch: str, comment: str, members: Sequence[tuple[str, 
         "fetch": fetch,
         "comment": comment,
         "replicas": max(20, min(400, int(_RING / total) if total else 400)),
-        "members": [{"name": n, "weight": f"{h.weight / least:.3f}"} for n, h in members]
-        or [{"name": "default", "weight": "1.000"}],
+        "members": [{"name": n, "weight": f"{h.weight / least:.3f}"} for n, h in members],
     }
 
 

@@ -61,6 +61,8 @@ class Backend:
                 if backend.stamp is not None:
                     self.send_header("x-served-version", backend.stamp)
                 self.send_header("Cache-Control", "no-store")
+                for cookie in backend.cookies:
+                    self.send_header("Set-Cookie", cookie)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -71,6 +73,7 @@ class Backend:
         self.version = version
         self.stamp: str | None = stamp or version
         self.sick = False
+        self.cookies: list[str] = []
         self.asked: list[str] = []
         self.release = threading.Event()
         self.slow_began = threading.Event()
@@ -97,6 +100,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+    cookies: list[str] = field(default_factory=list)
 
     @property
     def version(self) -> str | None:
@@ -114,7 +118,8 @@ def ask(listen: str, path: str = "/", *, method: str = "GET", body: bytes | None
     try:
         connection.request(method, path, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
         answer = connection.getresponse()
-        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+        headers = {k.lower(): v for k, v in answer.getheaders()}
+        return Answer(answer.status, headers, answer.read(), answer.headers.get_all("Set-Cookie") or [])
     finally:
         connection.close()
 

@@ -50,6 +50,14 @@ def test_a_plan_is_applied_acknowledged_and_answers(world: World, edge: Edge) ->
     assert edge.zk.get(paths.rostered("edge-1")) is not None
 
 
+def test_the_pin_cookie_stands_beside_the_applications_own(world: World, edge: Edge) -> None:
+    first(world, edge)
+    world.backends[0].cookies = ["a=1; HttpOnly", "b=2"]
+    answer = edge.ask("/", Sec_Fetch_Dest="document", Cookie="s=1; __dpl=0.A.7")
+    assert answer.cookies == ["a=1; HttpOnly", "b=2", "__dpl=1.A.7; Path=/; SameSite=Lax"]
+    assert answer.headers["x-deployment-status"] == "current"
+
+
 def test_a_switch_loses_nothing_and_old_pages_stay(world: World, edge: Edge) -> None:
     first(world, edge)
     plan = offered(world, edge)

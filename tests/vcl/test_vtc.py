@@ -1,0 +1,70 @@
+"""Each ``NN_topic.vtc`` run by Varnish's own test program on the *rendered production* templates.
+
+A file begins with comments that say what to render: ``# plan: {...}``, ``# config: {...}`` and ``# hosts: {"B": ["s1"]}``;
+``@VCL@`` is the service's VCL and ``@ROOT@`` a root over it. More plans: ``# plan2: ...`` gives ``@VCL2@``.
+Only probes are left out: a scripted server answers exactly the requests it expects.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge import render, server
+from edge.members import Host
+from fleet.model import Plan, ServiceConfig
+
+HERE = Path(__file__).parent
+FILES = sorted(HERE.glob("*.vtc"))
+
+
+def _header(text: str, key: str) -> Any:
+    found = re.search(rf"^# {key}: (.*)$", text, re.MULTILINE)
+    return json.loads(found.group(1)) if found else None
+
+
+def rendered(text: str) -> str:
+    """The script with its placeholders filled in."""
+    config = ServiceConfig.model_validate(_header(text, "config") or {})
+    hosts = _header(text, "hosts") or {}
+    servers = {s: Host("192.0.2.1", 10000 + n) for n, s in enumerate(sorted({s for ss in hosts.values() for s in ss}))}
+    for number in ("", "2"):
+        plan = _header(text, f"plan{number}")
+        if plan is None:
+            continue
+        sets = {v: tuple(servers[s] for s in names) for v, names in hosts.items()}
+        vcl = render.service("app", config, Plan.model_validate(plan), sets).text
+        vcl = re.sub(r"^probe health \{.*?^\}\n", "", vcl, flags=re.MULTILINE | re.DOTALL)
+        vcl = vcl.replace("    .probe = health;\n", "")
+        for name, host in servers.items():
+            vcl = vcl.replace(
+                f'.host = "192.0.2.1";\n    .port = "{host.port}"',
+                f'.host = "${{{name}_addr}}";\n    .port = "${{{name}_port}}"',
+            )
+        text = text.replace(f"@VCL{number}@", vcl)
+    return text.replace("@ROOT@", render.root([render.Route("app", config.match)], None).text)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_vtc(file: Path, tmp_path: Path) -> None:
+    script = tmp_path / file.name
+    script.write_text(rendered(file.read_text()))
+    parameters = ["-p", "feature=-validate_headers", "-p", "debug=+vclrel"]
+    if server.tcc_is_here():
+        parameters += ["-p", f"cc_command='{server.TCC}'"]
+    result = subprocess.run(
+        ["varnishtest", "-t", "50", "-b", "4M", *parameters, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TMPDIR": str(tmp_path)},
+    )
+    if result.returncode:
+        telling = re.compile(r"^----|^ +\^|c\d+ +http\[|EXPECT|VCL_Log|VCL_Error|FetchError|Message|CLI RX\|")
+        lines = [line for line in result.stdout.splitlines() if telling.search(line)]
+        pytest.fail(f"{file.name}\n" + "\n".join(lines[-60:]), pytrace=False)
