@@ -100,6 +100,8 @@ class HostAgent:
                 raise
             except Trouble as trouble:
                 troubles.append(f"{service}: {trouble}")
+            except OSError as e:  # the disk; what is on it of one service keeps no other from being looked after
+                troubles.append(f"{service}: {e.strerror} ({e.filename})")
         self._metrics.slots((name, slot) for name, agent in self._services.items() for slot in agent.seen)
         if troubles:
             raise Trouble("; ".join(troubles))

@@ -27,7 +27,7 @@ class Membership:
         for path in sorted(self._held - wanted.keys()):
             self._zk.delete(path)
             self._held.discard(path)
-        if self._swept != (session := self._zk.session):
+        if endpoints and self._swept != (session := self._zk.session):
             self._sweep(wanted, endpoints)
             self._swept = session
         for path, member in wanted.items():

@@ -91,13 +91,16 @@ class ServiceAgent:
         return self._report(self._states(decision), self._error(view, decision), reached, view.enabled)
 
     def unserved(self, why: str) -> None:
-        """supervisord is gone, and everything that it ran with it."""
+        """supervisord is gone, and everything that it ran with it. Raises ZooKeeperTrouble or Conflict."""
         self._members.apply({}, set())
         self._checked.clear()
         self._worker.cancel()
-        self._report(
-            tuple(s.model_copy(update={"live": 0, "state": SlotState.FAILED}) for s in self.seen), why, 0, None
-        )
+        try:
+            enabled = self._enabled()
+        except ValidationError:
+            enabled = None
+        down = {"live": 0, "state": SlotState.FAILED}
+        self._report(tuple(s.model_copy(update=down) if s.build else s for s in self.seen), why, 0, enabled)
 
     def _observe(self, running: dict[int, list[Process]]) -> View | None:
         node = self._zk.get(paths.config(self.service))

@@ -23,7 +23,7 @@ from hostagent.supervisor import Supervisor
 from hostagent.unpack import BadArchive, Limits, unpack
 
 #: Seconds that edges get to stop sending to a slot that was deregistered (inplace: they are not asked first).
-LET_GO = 10.0
+LET_GO = 5.0
 
 
 class StepFailed(Trouble):

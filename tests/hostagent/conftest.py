@@ -25,6 +25,7 @@ _services = itertools.count(1)
 def short_tmp() -> Iterator[Path]:
     """pytest's own directories are too deep for sockets."""
     with tempfile.TemporaryDirectory(prefix="pinrail-") as d:
+        Path(d).chmod(0o755)  # nginx's workers are somebody else
         yield Path(d)
 
 

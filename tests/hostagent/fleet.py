@@ -139,7 +139,7 @@ class Machine:
         directory.mkdir(exist_ok=True)
         (directory / "host.toml").write_text(
             f'name = "{self.name}"\naddress = "{address}"\nzookeeper = "{zk.address}"\n'
-            f'directory = "{directory_key or directory}"\nmetrics = "{self.metrics}"\nnginx_user = "root"\n'
+            f'directory = "{directory_key or directory}"\nmetrics = "{self.metrics}"\nnginx_user = "www-data"\n'
             f"every = 0.5\nsession_seconds = 2\n"
             f'[s3]\nendpoint = "{s3.endpoint}"\nbucket = "{s3.bucket}"\ncredentials = "{s3.credentials}"\n'
         )

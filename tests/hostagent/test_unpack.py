@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from hostagent.unpack import BadArchive, Limits, sweep, unpack
+from pipeline.archive import pack, survey
 
 Add = Callable[[tarfile.TarFile], None]
 
@@ -128,6 +129,23 @@ def test_old_tar_without_pax(box: Box) -> None:
     long = "d" * 90 + "/" + "f" * 90
     release = box.tar(tar_of(entry(long, b"1"), directory("e"), format=tarfile.USTAR_FORMAT))
     assert (release / long).read_bytes() == b"1" and (release / "e").is_dir()
+
+
+def test_what_the_pipeline_packs(box: Box, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "static/deep").mkdir(parents=True)
+    (tree / "static/deep" / ("ü" * 100)).write_bytes(b"1" * 300_000)
+    (tree / "run").write_text("#!/bin/sh\n")
+    (tree / "run").chmod(0o755)
+    (tree / "now").symlink_to("static/deep")
+    (tree / "empty").mkdir()
+    packed = pack(survey(tree), box.directory / "a.tar.zst")
+    limits = Limits(bytes=packed.unpacked, files=packed.files)
+    release = box.raw((box.directory / "a.tar.zst").read_bytes(), limits, packed.digest)
+    assert sorted(p.relative_to(release) for p in release.rglob("*")) == sorted(
+        p.relative_to(tree) for p in tree.rglob("*")
+    )
+    assert os.access(release / "run", os.X_OK) and (release / "now" / ("ü" * 100)).stat().st_size == 300_000
 
 
 def test_an_empty_archive(box: Box) -> None:
@@ -292,7 +310,7 @@ def test_cut_off_anywhere(box: Box) -> None:
     for length in range(len(data)):
         with pytest.raises(BadArchive):
             box.raw(data[:length])
-    for length in range(0, 2 * (512 + 5120) + 2 * 512, 173)  # the end, before the padding:
+    for length in range(0, 2 * (512 + 5120) + 2 * 512, 173):  # the end is there, padding is not
         with pytest.raises(BadArchive):
             box.tar(GOOD[:length])
     assert box.nothing()
