@@ -122,6 +122,17 @@ def test_a_part_that_dies_is_named_with_its_last_words_and_the_logs_stay(
     assert left_of(directory) == []
 
 
+def test_a_part_that_runs_for_a_moment_and_dies_again_and_again_is_noticed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, "zookeeper", ("sh", "-c", "sleep 1.3; echo and again"))
+    result = up(directory)
+    assert result.exit_code == 1
+    assert "zookeeper does not stay up" in result.stderr
+    assert "and again" in result.stderr
+    assert left_of(directory) == []
+
+
 def test_a_supervisord_that_cannot_start_is_said(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisord, "render", lambda *_, **__: "[supervisord]\nlogfile=/proc/none/x\nnodaemon=true\n")
     result = up(directory)
