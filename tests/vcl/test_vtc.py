@@ -1,6 +1,6 @@
 """Each ``NN_topic.vtc`` run by Varnish's own test program on the *rendered production* templates.
 
-A file begins with comments that say what to render: ``# plan: {...}``, ``# config: {...}`` and ``# hosts: {"B": ["s1"]}``;
+A file begins with comments that say what to render: ``# plan: {...}``, ``# config: {...}``, ``# hosts: {"B": ["s1"]}``;
 ``@VCL@`` is the service's VCL and ``@ROOT@`` a root over it. More plans: ``# plan2: ...`` gives ``@VCL2@``.
 Only probes are left out: a scripted server answers exactly the requests it expects.
 """
