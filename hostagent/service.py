@@ -182,15 +182,18 @@ class ServiceAgent:
             self._succeeded(work, running)
 
     def _succeeded(self, work: plan.Work, running: dict[int, list[Process]]) -> None:
-        self._failures.pop(work, None)
+        if not isinstance(work, plan.Revive):
+            self._failures.pop(work, None)
         match work:
             case plan.Check(slot, build):
                 self._failures.pop(plan.Revive(slot, build), None)
                 nginx = machine.nginx_of(running.get(slot, ()))
                 if nginx and (nginx.group, nginx.pid) == self._begun_behind:
                     self._checked[slot] = self._begun_behind
-            case plan.Revive():
-                self._failed(work, "")  # so that a pool that always dies is not revived in a tight circle
+            case plan.Revive(slot, build):
+                # Kept as a failure, so that a pool that always dies is not revived in a tight circle. Once is none.
+                often = f"processes of {self.service} {build} in slot {slot} exit at once, again and again"
+                self._failed(work, often if work in self._failures else "")
 
     def _failed(self, work: plan.Work, error: str) -> None:
         f = self._failures.setdefault(work, _Failure())
@@ -251,9 +254,14 @@ class ServiceAgent:
             matters = isinstance(work, plan.Stop) or getattr(work, "build", None) in wanted
             if matters and (f := self._failures.get(work)) and f.error:
                 return f.error
-        # While a pool is revived, why its check failed still stands.
+        # While a pool is revived, why its check failed still stands; and that it had to be, until it serves again.
         for work, f in self._failures.items():
-            if isinstance(work, plan.Check) and work.build in wanted and f.error and not decision.complete:
+            if (
+                isinstance(work, plan.Check | plan.Revive)
+                and work.build in wanted
+                and f.error
+                and not decision.complete
+            ):
                 return f.error
         return None
 

@@ -138,8 +138,10 @@ def test_below_the_floor_a_pool_is_not_registered(host: Host) -> None:
     (release / "mode").write_text("exits")
     kill(host.pids("a1")["p0"])
     eventually("deregistered", lambda: host.member("a1") is None)
+    host.failed(1, "exit at once, again and again", 40)
     (release / "mode").write_text("ok")
     eventually("and back", lambda: host.member("a1"), 30)
+    host.reached(1)
 
 
 def test_a_killed_nginx_comes_back_although_its_workers_hold_the_port(host: Host) -> None:
