@@ -156,8 +156,9 @@ class Controller:
         return frozenset(n for s, n in absent if now - self._away[s, n] >= LOST_SECONDS)
 
     def _seconds(self, rollout: Rollout) -> float | None:
+        """Since when it is in its state; None where another replica saw that begin, or it has been over since."""
         entered = self._entered.get(rollout.service)
-        if entered is None or entered[:2] != (rollout.number, rollout.state):
+        if rollout.done or entered is None or entered[:2] != (rollout.number, rollout.state):
             return None
         return round(self._monotonic() - entered[2], 3)
 

@@ -215,7 +215,8 @@ class Store:
                 self._check_rollback(rollout, verb)
                 ops.append(Create(paths.active_rollout(service), str(number).encode()))
             elif not machine.allowed(rollout.state, verb):
-                raise Refused("conflict", f"rollout {number} is {rollout.state}: it cannot be asked to {verb}")
+                hint = ": roll it back instead" if verb == "abort" and rollout.state is RolloutState.SWITCHED else ""
+                raise Refused("conflict", f"rollout {number} is {rollout.state}: it cannot {verb}{hint}")
             try:
                 self.zk.commit(ops)
             except Conflict:
@@ -226,7 +227,7 @@ class Store:
     def _check_rollback(self, rollout: Rollout, verb: str) -> None:
         service, number = rollout.service, rollout.number
         if verb != "rollback" or rollout.state is not RolloutState.SWITCHED:
-            raise Refused("conflict", f"rollout {number} is over ({rollout.state}): it cannot be asked to {verb}")
+            raise Refused("conflict", f"rollout {number} is over ({rollout.state}): it cannot {verb}")
         active = self.active(service)
         if active is not None:
             raise Refused(

@@ -6,13 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pinrail.errors import CommandError
 from pinrail.local import state
-from pipeline.client import BarrierError, Client
+
+if TYPE_CHECKING:
+    from pipeline.client import Client
 
 Dir = Annotated[
     Path | None,
@@ -45,6 +47,8 @@ def find(directory: Path | None, role: Role) -> tuple[tuple[str, ...], str]:
 @contextmanager
 def barrier_service(directory: Path | None, role: Role = "deploy") -> Iterator[Client]:
     """A client of the barrier service; what it refuses becomes the command's error."""
+    from pipeline.client import BarrierError, Client  # a tenth of a second, for those commands only that need it
+
     urls, token = find(directory, role)
     try:
         client = Client(urls, token)

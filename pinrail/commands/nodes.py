@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from fleet.config import BadConfig
 from fleet.names import node_name, service_name
@@ -23,6 +21,9 @@ _config = typer.Typer(name="config", help="A service's configuration.", no_args_
 
 def edges(as_json: Json = False, directory: Dir = None) -> None:
     """Every edge: whether it lives, whether barriers wait for it, how far it is."""
+    from rich.console import Console
+    from rich.table import Table
+
     with reported(), barrier_service(directory, "read") as client:
         found = client.edges()
         if as_json:
@@ -40,6 +41,9 @@ def edges(as_json: Json = False, directory: Dir = None) -> None:
 
 def hosts(as_json: Json = False, directory: Dir = None) -> None:
     """Every host that lives, and what runs in its slots."""
+    from rich.console import Console
+    from rich.table import Table
+
     with reported(), barrier_service(directory, "read") as client:
         found = client.hosts()
         if as_json:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from fleet.names import build_name, service_name
-from pinrail import follow
 from pinrail.commands import nodes
 from pinrail.connect import Dir, barrier_service
 from pinrail.errors import CommandError, fail, reported
-from pipeline.client import Client, RolloutNow, Verb
+
+if TYPE_CHECKING:
+    from pipeline.client import Client, RolloutNow, Verb
 
 Service = Annotated[str, typer.Argument(metavar="SERVICE", show_default=False)]
 Number = Annotated[int | None, typer.Argument(metavar="[NUMBER]", help="Else the last one.", show_default=False)]
@@ -59,6 +58,8 @@ def deploy(
     directory: Dir = None,
 ) -> None:
     """Release BUILD. Exit code with --wait: 0 done, 1 rolled back or failed, 2 usage, 3 not over at the timeout."""
+    from pinrail import follow
+
     with reported():
         service_name(service)
         build_name(build)
@@ -81,6 +82,8 @@ def rollback(
     directory: Dir = None,
 ) -> None:
     """Make the version before the default again; before the switch, undo the rollout that is under way."""
+    from pinrail import follow
+
     with reported(), barrier_service(directory) as client:
         found = client.to_roll_back(service_name(service))
         if found is None:
@@ -106,6 +109,9 @@ def _find(client: Client, service: str, number: int | None) -> RolloutNow:
 @_rollout.command("list")
 def list_(service: Service, last: int = 20, as_json: Json = False, directory: Dir = None) -> None:
     """The last rollouts, newest first."""
+    from rich.console import Console
+    from rich.table import Table
+
     with reported(), barrier_service(directory, "read") as client:
         found = client.rollouts(service_name(service), last)
         if as_json:
@@ -143,6 +149,8 @@ def watch(
     service: Service, number: Number = None, timeout: Timeout = 86400, as_json: Json = False, directory: Dir = None
 ) -> None:
     """Follow a rollout to its end; exit codes as of deploy."""
+    from pinrail import follow
+
     with reported(), barrier_service(directory, "read") as client:
         now = _find(client, service, number)
         _end(*follow.wait(client, now, timeout, follow.DEPLOYED, quiet=as_json), as_json=as_json)
@@ -181,6 +189,8 @@ def abort(
     directory: Dir = None,
 ) -> None:
     """Undo a rollout that has not switched yet: put back what was served before."""
+    from pinrail import follow
+
     with reported(), barrier_service(directory) as client:
         found = _find(client, service, number)
         now = client.ask(service, found.number, "abort", reason)

@@ -13,6 +13,8 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from barrier.config import BarrierConfig
+from fleet import config
 from fleet.config import S3Config
 from fleet.model import Manifest
 from fleet.s3 import ObjectStore, manifest_key
@@ -181,3 +183,8 @@ def test_a_replica_that_cannot_start_says_why(services: list[Service], tmp_path:
     bad.write_text('name = "x"\nzookeeperr = "y"\n')
     done = subprocess.run([*run, str(bad)], capture_output=True, text=True, timeout=30)
     assert (done.returncode, "zookeeperr: is not a known key" in done.stderr) == (2, True)
+
+
+def test_the_annotated_configuration_is_a_valid_one() -> None:
+    loaded = config.load(Path(__file__).parents[2] / "docs" / "config" / "barrier.toml", BarrierConfig)
+    assert (loaded.name, loaded.s3.bucket) == ("barrier-1", "pinrail")

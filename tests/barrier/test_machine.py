@@ -13,7 +13,7 @@ from barrier.actions import Action
 from barrier.machine import FINAL, TABLE, UNDER_WAY, Illegal, Rule, decide, rule
 from barrier.predicates import Edges
 from barrier.view import Event, View
-from fleet.model import Ack, Enabled, Plan, Request, Rollout, RolloutState, ServiceConfig, Staged
+from fleet.model import Ack, Enabled, HostStatus, Plan, Request, Rollout, RolloutState, ServiceConfig, Staged, Turn
 
 S, E, A = RolloutState, Event, Action
 DIGEST = "sha256:" + "0" * 64
@@ -162,6 +162,17 @@ def test_what_somebody_else_did_to_the_plan_is_not_undone() -> None:
     step = decide(view(S.INSTALLING, plan=plan), at=0, by="b").step
     assert step is not None
     assert (step.event, step.rollout.state, step.rollout.done, step.plan) == (E.ADRIFT, S.FAILED, True, None)
+
+
+def test_a_host_that_vanished_in_its_turn_fails_after_a_while() -> None:
+    plan = Plan(epoch=9, generation=3, default="A", serving=("A",))
+    host = HostStatus(name="h2", serial=3)
+    seen = {"plan": plan, "enabled": Enabled(serial=3), "hosts": {"h2": host}, "turns": {"h1": Turn(serial=3)}}
+    outcome = decide(view(S.INSTALLING, **seen), at=0, by="b")  # type: ignore[arg-type]
+    assert [str(m) for m in outcome.missing] == ["h1: went away during its turn"]
+    step = decide(view(S.INSTALLING, lost=frozenset({"h1"}), **seen), at=0, by="b").step  # type: ignore[arg-type]
+    assert step is not None
+    assert (step.rollout.state, step.rollout.failures) == (S.PAUSED, {"h1": "went away during its turn"})
 
 
 def test_docs_show_the_table() -> None:
