@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from edge import members, plan, render, server
 from edge.config import EdgeConfig
@@ -24,6 +25,7 @@ from edge.render import Rendered
 from edge.varnish import Refused, Varnish, VarnishTrouble
 from edge.view import Seen, View
 from fleet import log, paths
+from fleet.loop import Trouble
 from fleet.model import Ack, EdgeInfo, Plan, ServiceConfig
 from fleet.zk import Conflict, ZooKeeper, ZooKeeperTrouble
 
@@ -51,7 +53,13 @@ class Service:
     fault: str | None = None
     epochs: dict[str, int] = field(default_factory=dict)
     changed_at: float | None = None
+    #: Members that have left and are still in what Varnish uses: (version, endpoint).
+    left: frozenset[tuple[str, str]] = frozenset()
     taken_at: float = float("-inf")
+
+
+def _endpoints(sets: Sets) -> frozenset[tuple[str, str]]:
+    return frozenset((v, h.endpoint) for v, hosts in sets.items() for h in hosts)
 
 
 class Agent:
@@ -85,6 +93,7 @@ class Agent:
         self._revisit: float | None = None
         self._timer: threading.Timer | None = None
         self._drains: dict[str, float] = {}
+        self._marked: set[tuple[str, str]] = set()
         self._started = False
         #: Root VCL -> the services it hands over to.
         self._roots: dict[str, frozenset[str]] = {}
@@ -103,7 +112,7 @@ class Agent:
         self._revisit = None
         try:
             rostered = self._register()
-            self._take(self._view.services())
+            self._take(self._read())
         except ZooKeeperTrouble as e:
             raise ZooKeeperTrouble(f"{e}; {self._serving()} as before") from e
         wants = [self._want(name, s) for name, s in sorted(self._services.items())]
@@ -119,6 +128,19 @@ class Agent:
         return self._sentence(wants, look)
 
     # -- observe --
+
+    def _read(self) -> dict[str, Seen]:
+        """Every service. A plan older than the one that is known comes from a server that lags behind: ask it to catch
+        up first. If it is older still, someone has really put it back."""
+        seen = self._view.services()
+        back = [n for n, s in seen.items() if s.plan and n in self._services and self._is_older(n, s.plan)]
+        if back:
+            self._zk.sync(paths.SERVICES)
+            seen = self._view.services()
+        return seen
+
+    def _is_older(self, name: str, seen: Plan) -> bool:
+        return seen.epoch < self._services[name].plan.epoch
 
     def _register(self) -> bool:
         """Say that this edge lives; whether barriers wait for it."""
@@ -161,8 +183,9 @@ class Agent:
             return
         known.fault = seen.fault
         known.config = seen.config
-        if seen.plan.epoch < known.plan.epoch:
-            known.fault = f"the plan of {name} went back from epoch {known.plan.epoch} to {seen.plan.epoch}"
+        if self._is_older(name, seen.plan):
+            _log.warning("a plan went back", service=name, known=known.plan.epoch, seen=seen.plan.epoch)
+            known.epochs = {}
         others = members.wanted(seen.plan) != members.wanted(known.plan) or seen.plan.mode != known.plan.mode
         known.plan = seen.plan
         self._take_members(name, known, members.accept(known.sets, seen.sets, seen.plan), others)
@@ -174,11 +197,12 @@ class Agent:
             s.held = accepted.held
             self._metrics.held(name, s.held)
         if dict(accepted.sets) == dict(s.sets):
-            s.changed_at = None
+            s.changed_at, s.left = None, frozenset()
             return
         now = self._clock()
         if s.changed_at is None:
             s.changed_at = now
+        s.left = _endpoints(s.sets) - _endpoints(accepted.sets)
         due = max(s.changed_at + SETTLE, s.taken_at + INTERVAL)
         if not at_once and now < due:
             self._again(due - now)
@@ -221,6 +245,7 @@ class Agent:
         acked = False
         for _ in range(_ROUNDS):
             look = self._look(wants)
+            self._mark(wants)
             why_red = NOT_ROSTERED if not rostered else None
             why_red = plan.red(wants, look, rostered=rostered, dead=self._dead(wants, look)) or why_red
             self._know_roots(wants, look, why_red)
@@ -237,6 +262,17 @@ class Agent:
             for action in step.actions:
                 self._do(action)
         raise VarnishTrouble(f"Varnish did not take shape in {_ROUNDS} steps; it will be tried again")
+
+    def _mark(self, wants: list[Want]) -> None:
+        """A member that left gets no new request from now on; the compile without it follows in its time."""
+        for w in wants:
+            left = self._services[w.service].left
+            for r in (*w.current, *w.staged):
+                for backend, at in r.backends.items() if r.name in self._health else ():
+                    marked = (r.name, backend) in self._marked
+                    if (at in left) != marked:
+                        self._told(partial(self._varnish.mark, r.name, backend, "auto" if marked else "sick"))
+                        self._marked ^= {(r.name, backend)}
 
     def _know_roots(self, wants: list[Want], look: Look, why_red: str | None) -> None:
         """Which root is active matters for an ack, not its colour; after a restart it may be an earlier one of ours."""
@@ -298,6 +334,7 @@ class Agent:
                 if r.name not in self._ready and (good or now - self._since[r.name] >= window):
                     self._ready.add(r.name)
                     self._metrics.load("probe", now - self._since[r.name])
+        self._marked = {(vcl, b) for vcl, b in self._marked if vcl in have}
         left = {v.name for v in look.vcls}
         for name in [n for n in self._drains if n not in left]:
             self._metrics.load("drain", now - self._drains.pop(name))
@@ -305,7 +342,7 @@ class Agent:
 
     def _new_processes(self, look: Look) -> None:
         """Another manager or child: nothing that was known of health holds any more, and earlier acks are void."""
-        self._ready, self._since, self._drains = set(), {}, {}
+        self._ready, self._since, self._drains, self._marked = set(), {}, {}, set()
         self._incarnation = f"{self._start_id}/{look.manager}@{self._varnish.started(look.manager)}/{look.child}"
         self._varnish.need()
         panic = self._varnish.panic()
@@ -395,8 +432,11 @@ class Agent:
                 s.before = None
             good[w.service] = Good(plan=s.plan, config=s.config, sets=dict(s.sets), epochs=s.epochs)
         self._confirmed_at = self._clock()
-        if self._store.write(LastGood(services=good), boot, plan.routes(wants, look)):
-            _log.info("last good set written", services=len(good))
+        try:
+            if self._store.write(LastGood(services=good), boot, plan.routes(wants, look)):
+                _log.info("last good set written", services=len(good))
+        except OSError as e:
+            raise Trouble(f"the last good set could not be written to {self._config.directory}: {e.strerror}") from e
 
     # -- words and waiting --
 

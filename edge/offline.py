@@ -65,7 +65,7 @@ def compile_all(vcls: dict[str, Rendered], program: str) -> list[tuple[str, str 
                 result = proc.run(line, deadline=300)
             except FileNotFoundError as e:
                 raise BadConfig(f"{program} is not installed: apt-get install varnish") from e
-            results.append((name, result.output.strip() if result.code else None))
+            results.append((name, (result.output.strip() or f"exit {result.code}") if result.code else None))
     return results
 
 

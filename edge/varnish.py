@@ -96,6 +96,10 @@ class Varnish:
     def use(self, name: str) -> None:
         self._ask("vcl.use", name)
 
+    def mark(self, vcl: str, backend: str, health: str) -> None:
+        """``sick``: no new request goes there, whatever its probe says; ``auto``: the probe decides again."""
+        self._ask("backend.set_health", f"{vcl}.{backend}", health)
+
     def discard(self, name: str) -> None:
         self._ask("vcl.discard", name)
 

@@ -162,6 +162,10 @@ class ZooKeeper:
                 return self.children(path, watch=watch)
             return ()
 
+    def sync(self, path: str) -> None:
+        """Reads of ``path`` after this are no older than this call, whichever server answers."""
+        self._call(self._client.sync_async(path))
+
     # -- writing --
 
     def ensure(self, path: str) -> None:

@@ -183,6 +183,68 @@ def test_a_host_that_joins_is_used_and_one_that_dies_is_not(world: World, edge: 
     eventually("and dropped", lambda: edge.ack().members == {"A": 2})
 
 
+def test_a_host_that_leaves_gets_no_request_even_before_the_compile(world: World, edge: Edge) -> None:
+    first(world, edge)
+    others = [world.host("A") for _ in range(3)]
+    eventually("they are used", lambda: edge.ack().healthy == {"A": 4})
+    world.leave(others[0])
+    eventually("it is marked", lambda: edge.ack().healthy == {"A": 3})
+    others[0].asked.clear()
+    for _ in range(40):
+        assert edge.ask("/").status == 200
+    assert not others[0].asked
+    eventually("and then gone", lambda: edge.ack().members == {"A": 3})
+
+
+def test_mixed_mode_is_one_pool_whose_flip_flops_are_counted(world: World, edge: Edge) -> None:
+    first(world, edge)
+    second = world.host("A")
+    eventually("both are used", lambda: edge.ack().healthy == {"A": 2})
+    world.plan(Plan(epoch=2, generation=1, default="A", serving=("B", "A"), mode="mixed"))
+    eventually("mixed is applied", lambda: edge.acked(2))
+    world.leave(second)
+    world.host("B")
+    eventually("one of each", lambda: edge.ack().members == {"A": 1, "B": 1} and edge.acked(2))
+    eventually("both healthy", lambda: edge.ack().healthy == {"A": 1, "B": 1})
+    answers = [edge.ask("/api", x_deployment_id="A") for _ in range(40)]
+    assert {a.version for a in answers} == {"A", "B"}
+    assert all(a.build == a.version and not a.cookies for a in answers)
+    flipped = sum(a.version == "B" for a in answers)
+    name = 'pinrail_edge_flips_total{cause="mixed",edge="edge-1",from="A",service="app",to="B"}'
+    eventually("each is counted", lambda: edge.metrics().get(name) == flipped)
+
+
+def test_an_evicted_edge_comes_back_on_its_own_once_it_is_up_to_date(world: World, edge: Edge) -> None:
+    first(world, edge)
+    edge.zk.delete(paths.rostered("edge-1"))
+    eventually("it joins again", lambda: edge.zk.get(paths.rostered("edge-1"), watch=False))
+    eventually("and is green", lambda: edge.health() == 200)
+
+
+def test_a_malformed_plan_leaves_the_last_good_one(world: World, edge: Edge) -> None:
+    first(world, edge)
+    node = edge.zk.get(paths.plan("app"), watch=False)
+    assert node
+    edge.zk.set(paths.plan("app"), b'{"epoch": 2, "default": "Z"}', node.version)
+    eventually("the fault is acknowledged", lambda: "malformed" in (edge.ack().error or ""))
+    assert edge.ack().applied == 1
+    assert edge.ask("/").build == "A"
+
+
+def test_counting_goes_on_after_varnishd_was_restarted(world: World, edge: Edge) -> None:
+    first(world, edge)
+
+    def counted() -> float:
+        return sum(v for m, v in edge.metrics().items() if m.startswith("pinrail_edge_requests_total"))
+
+    eventually("it counts", lambda: edge.ask("/") and counted() > 0)
+    edge.kill("server", signal.SIGTERM)
+    edge.start("server")
+    eventually("it is acknowledged again", lambda: edge.health() == 200 and edge.acked(1), 30)
+    before = counted()
+    eventually("it counts again", lambda: edge.ask("/") and counted() > before, 30)
+
+
 def test_a_server_set_that_empties_at_once_is_not_believed(world: World, edge: Edge) -> None:
     first(world, edge)
     world.leave(world.backends[0])
