@@ -129,8 +129,20 @@ class Load:
 class Machine:
     """One host's two processes, which any number of services share."""
 
-    def __init__(self, directory: Path, zk: ZooKeeper, s3: S3Config, *, address: str, directory_key: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        zk: ZooKeeper,
+        s3: S3Config,
+        *,
+        address: str,
+        directory_key: str = "",
+        user: str | None = None,
+    ) -> None:
         self.name = "host-1"
+        self.user = user
+        self.python = sys.executable
+        self.environment = dict(os.environ)
         self.directory = directory
         self.address = address
         self.zk = zk
@@ -149,9 +161,11 @@ class Machine:
 
     def run(self, what: str) -> subprocess.Popen[bytes]:
         """``pinrail host run`` or ``server``."""
-        argv = [sys.executable, "-c", _COMMAND, "host", what, "--config", str(self.directory / "host.toml")]
+        argv = [self.python, "-c", _COMMAND, "host", what, "--config", str(self.directory / "host.toml")]
         with (self.directory / f"{what}.log").open("ab") as log:
-            return subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            return subprocess.Popen(
+                argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=self.user, env=self.environment
+            )
 
     def ensure(self) -> None:
         """Both run, whatever the test before did to them."""

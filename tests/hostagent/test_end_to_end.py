@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import threading
 import urllib.request
+from pathlib import Path
+
+import pytest
 
 from fleet.model import SlotState
 from tests.conftest import eventually, free_port
-from tests.hostagent.fleet import Host, Load, alive, pause
+from tests.hostagent.fleet import Host, Load, Machine, alive, pause
+from tests.s3_fixtures import KEY, SECRET, S3Server, write_credentials
 
 
 def test_a_build_becomes_a_registered_member(host: Host) -> None:
@@ -50,6 +59,35 @@ def test_the_next_build_goes_into_the_other_slot_and_the_first_notices_nothing(h
     assert host.member("a1") is None and not host.pids("a1")
     assert json.loads(host.ask(0)[2])["build"] == "c1"
     eventually("the archive of nobody is gone", lambda: not list((host.archives).iterdir()))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else; everybody else runs all tests so")
+def test_as_an_ordinary_user(machine: Machine, s3: S3Server) -> None:
+    with tempfile.TemporaryDirectory(prefix="pinrail-") as d:
+        credentials = write_credentials(Path(d) / "s3", KEY, SECRET)
+        config = s3.config("hostagent").model_copy(update={"credentials": credentials})
+        other = Machine(Path(d), machine.zk, config, address=machine.address[:-1] + "2", user="nobody")
+        for path in (Path(d), credentials):
+            shutil.chown(path, "nobody")
+        # This test's own Python may lie where only root can read.
+        other.python = "/usr/bin/python3"
+        other.environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
+        can = [other.python, "-c", "import hostagent.agent, fleet.s3, supervisor"]
+        if subprocess.run(can, user="nobody", env=other.environment, stderr=subprocess.DEVNULL, timeout=20).returncode:
+            pytest.skip("an ordinary user cannot run /usr/bin/python3 with what is installed here")
+        try:
+            other.ensure()
+            host = Host(other, "ordinary")
+            host.configure()
+            host.publish("a1")
+            host.enable(1, "a1")
+            host.reached(1)
+            assert host.ask(0)[0] == 200
+            nginx = host.pids("a1")["nginx"]
+            assert Path(f"/proc/{nginx}").owner() == "nobody"
+        finally:
+            host.enable(2)
+            other.stop()
 
 
 def test_without_a_turn_nothing_happens(host: Host) -> None:
