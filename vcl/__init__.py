@@ -30,6 +30,8 @@ def escaped(value: str) -> str:
 environment = jinja2.Environment(
     loader=jinja2.PackageLoader("vcl", ""),
     undefined=jinja2.StrictUndefined,
+    # An upgrade on disk must not put a new template under an agent that still runs the old code.
+    auto_reload=False,
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
