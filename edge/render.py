@@ -24,6 +24,8 @@ INTERNAL = (
 PRIVATE = tuple(h for h in INTERNAL if h not in ("version", "immutable", "fetch", "key", "error"))
 #: Replicas on the ring a director: many for few hosts (even spread), few for many (load time).
 _RING = 40_000
+#: Hosts of one version up to which a ring picks them.
+_RING_HOSTS = 100
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def _director(name: str, fetch: str, comment: str, members: Sequence[tuple[str, 
         "name": name,
         "fetch": fetch,
         "comment": comment,
+        "ring": len(members) <= _RING_HOSTS,
         "replicas": max(20, min(400, int(_RING / total) if total else 400)),
         "members": [{"name": n, "weight": f"{h.weight / least:.3f}"} for n, h in members],
     }

@@ -50,6 +50,21 @@ def test_a_plan_is_applied_acknowledged_and_answers(world: World, edge: Edge) ->
     assert edge.zk.get(paths.rostered("edge-1")) is not None
 
 
+def test_the_first_deploy_of_a_service(world: World, edge: Edge) -> None:
+    edge.start()
+    eventually("an edge without services is green", lambda: edge.health() == 200)
+    world.configure()
+    world.plan(Plan())
+    eventually("the empty plan is applied", lambda: edge.ask("/").headers.get("x-deployment-status") == "none")
+    world.host("A")
+    offer = Plan(epoch=1, serving=("A",), staged=Staged(generation=1, default="A"))
+    world.plan(offer)
+    eventually("the offer is acknowledged", lambda: edge.acked(1) and edge.ack().healthy == {"A": 1})
+    world.plan(Plan(epoch=2, generation=1, default="A", serving=("A",)))
+    eventually("it answers", lambda: edge.acked(2) and edge.ask("/").version == "A")
+    assert edge.health() == 200
+
+
 def test_the_pin_cookie_stands_beside_the_applications_own(world: World, edge: Edge) -> None:
     first(world, edge)
     world.backends[0].cookies = ["a=1; HttpOnly", "b=2"]

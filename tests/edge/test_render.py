@@ -155,3 +155,25 @@ def test_whatever_the_names_allow_compiles(
         timeout=60,
     )
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(epoch=1, serving=("A",), staged=Staged(generation=1, default="A")),
+        Plan(epoch=1, default="A", serving=("A",)),
+        Plan(epoch=1, default="A", serving=("A",), mode="mixed"),
+    ],
+    ids=["first-offer", "many-hosts", "many-hosts-mixed"],
+)
+def test_first_offers_and_large_sets_compile(plan: Plan, tmp_path: Path) -> None:
+    sets = {"A": tuple(Host(f"10.0.1.{n}", 80) for n in range(101))}
+    (tmp_path / "a.vcl").write_text(rendered(plan, sets=sets).text)
+    command = ["-p", f"cc_command={server.TCC}"] if server.tcc_is_here() else []
+    result = subprocess.run(
+        ["varnishd", "-C", "-j", "none", "-n", str(tmp_path / "n"), *command, "-f", str(tmp_path / "a.vcl")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
