@@ -12,6 +12,7 @@ from fleet.model import Match, Rollout, ServiceConfig
 from fleet.s3 import ObjectStore
 from pinrail.demo.browser import Target
 from pinrail.demo.check import Way
+from pinrail.demo.sequence import Refused
 from pinrail.local import config, sample
 from pinrail.local.state import FleetState
 from pipeline import publish
@@ -27,7 +28,8 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except BarrierError as e:
-        raise Trouble(f"the barrier service says no: {e}") from e
+        kind = Trouble if e.status >= 500 else Refused
+        raise kind(f"the barrier service says no: {e}") from e
 
 
 class LocalControl:
@@ -43,7 +45,8 @@ class LocalControl:
 
     def start(self, build: str) -> int:
         with _refusals():
-            return self._client.deploy(self._service, build, reason="demo").number
+            # The key makes asking again harmless; each build is released once.
+            return self._client.deploy(self._service, build, reason="demo", key=f"demo-{build}").number
 
     def rollback(self, number: int) -> int:
         with _refusals():

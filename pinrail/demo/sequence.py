@@ -10,7 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from fleet.loop import Trouble
 from fleet.model import Rollout, RolloutState
@@ -22,8 +22,15 @@ from pinrail.demo.observe import Log
 from pinrail.demo.result import Way
 
 
+class Refused(Trouble):
+    """The barrier service said no; asking again would change nothing."""
+
+
 class Control(Protocol):
-    """What the demo asks of the fleet's barrier service, for one service. Each call is short; failures are Trouble."""
+    """What the demo asks of the fleet's barrier service, for one service. Each call is short and may be repeated.
+
+    Raises Refused, and Trouble where the service is away for a while.
+    """
 
     def default(self) -> str | None:
         """The build that requests without a pin get; None where nothing is deployed."""
@@ -67,6 +74,7 @@ class Course:
     seed: int = 1
 
 
+T = TypeVar("T")
 #: What is going on now, and the records so far where there are any.
 Say = Callable[[str, Log | None], None]
 
@@ -115,7 +123,7 @@ async def _release(
 ) -> tuple[Release, int | None]:
     release = Release(name, build, clock())
     try:
-        number = await asyncio.to_thread(control.start, build)
+        number = await _patiently(lambda: control.start(build), clock, release.began + pauses.deadline, pauses)
         return await _watch(release, number, control, clock, pauses), number
     except Trouble as e:
         return replace(release, error=str(e)), None
@@ -132,7 +140,8 @@ async def _rollback(
     back_to = releases[-2].build if len(releases) > 1 else base
     release = Release("rollback", back_to, clock(), rollback=True)
     try:
-        watched = await asyncio.to_thread(control.rollback, number)
+        until = release.began + pauses.deadline
+        watched = await _patiently(lambda: control.rollback(number), clock, until, pauses)
         return await _watch(release, watched, control, clock, pauses)
     except Trouble as e:
         return replace(release, error=str(e))
@@ -144,7 +153,7 @@ async def _watch(
     """Until the rollout is done, or its deadline."""
     until = clock() + pauses.deadline
     while True:
-        rollout = await asyncio.to_thread(control.look, number)
+        rollout = await _patiently(lambda: control.look(number), clock, until, pauses)
         gone = () if release.rollback else rollout.withdrawn
         release = replace(release, withdrawn=gone, steps=steps(rollout, release.rollback))
         if reached(rollout, release.rollback):
@@ -153,6 +162,19 @@ async def _watch(
             return replace(release, error=_why(rollout))
         if clock() > until:
             return replace(release, error=f"still {rollout.state} after {pauses.deadline:g} s: {_why(rollout)}")
+        await asyncio.sleep(pauses.look)
+
+
+async def _patiently(call: Callable[[], T], clock: Callable[[], float], until: float, pauses: Pauses) -> T:
+    """Ask again while nobody answers: whoever drives the rollout may just be replaced."""
+    while True:
+        try:
+            return await asyncio.to_thread(call)
+        except Refused:
+            raise
+        except Trouble:
+            if clock() > until:
+                raise
         await asyncio.sleep(pauses.look)
 
 

@@ -24,11 +24,14 @@ class FakeFleet:
     #: What the edges will admit to having counted; added to the truth.
     miscount: int = 0
     seen: list[web.Request] = field(default_factory=list)
+    #: Builds whose assets the edges' caches hold.
+    cached: set[str] = field(default_factory=lambda: {"a"})
 
     def release(self, build: str) -> None:
         """Withdraw the oldest, offer and switch: all in one instant."""
         self.serving = (build, self.default)
         self.default = build
+        self.cached.add(build)
         self.generation += 1
 
     def rollback(self) -> None:
@@ -109,8 +112,10 @@ class FakeEdge:
 
     async def _asset(self, request: web.Request) -> web.StreamResponse:
         version, headers = self._answer(request, request.query.get("dpl"))
-        if self.fleet.lie == "asset" or request.path not in map(asset_name, self.fleet.serving):
+        if self.fleet.lie == "asset" or request.path not in map(asset_name, self.fleet.cached):
             return web.Response(status=404, headers=headers)
+        build = next(b for b in self.fleet.cached if asset_name(b) == request.path)
+        version = build if self.fleet.lie != "flip" else version
         return web.Response(text=f'const BUILD = "{version}";', content_type="text/javascript", headers=headers)
 
     async def _feed(self, request: web.Request) -> web.StreamResponse:

@@ -13,7 +13,7 @@ from pinrail.demo.browser import Target
 from pinrail.demo.check import Way, promises
 from pinrail.demo.load import Size
 from pinrail.demo.result import Way as WayResult
-from pinrail.demo.sequence import Course, Pauses, follow, steps
+from pinrail.demo.sequence import Course, Pauses, Refused, follow, steps
 from tests.demo.fake import FakeEdge, FakeFleet
 
 S = RolloutState
@@ -49,6 +49,11 @@ class FakeControl:
     def start(self, build: str) -> int:
         kind, where = self.trouble
         if build == where and kind == "refused":
+            raise Refused("ngapp has no build c")
+        if build == where and kind == "away":
+            self.trouble = ("", "")
+            raise Trouble("the barrier service does not answer")
+        if build == where and kind == "gone":
             raise Trouble("the barrier service does not answer")
         changes: dict[str, object] = {"state": S.SWITCHED, "done": True, "history": HISTORY}
         if build == where:
@@ -135,7 +140,8 @@ def test_without_a_rollback_the_last_release_ends_it() -> None:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("refused", "the barrier service does not answer"),
+        ("refused", "ngapp has no build c"),
+        ("gone", "the barrier service does not answer"),
         ("failed", "failed: given up"),
         ("stalled", "still offering after 1 s: offering: edge-2 is missing"),
         ("paused", "still paused after 1 s: paused: host-1: disk full"),
@@ -147,6 +153,11 @@ def test_a_release_that_does_not_finish_ends_the_course_and_is_told(kind: str, w
     assert f"B (c) did not finish: {words}" in broken(way)["finished"]
     assert broken(way)["rollback"] == "there was none"
     assert "d" not in [r.build for r in control.rollouts]
+
+
+def test_a_barrier_service_that_is_away_for_a_moment_is_asked_again() -> None:
+    way, _, _ = run(("away", "c"))
+    assert broken(way) == {}
 
 
 def test_a_service_with_nothing_deployed_is_said() -> None:
