@@ -52,6 +52,9 @@ MUST_BE_PURE = (
     "barrier.machine",
     "barrier.turns",
     "hostagent.plan",
+    "pinrail.demo.check",
+    "pinrail.demo.observe",
+    "pinrail.demo.result",
     "pinrail.local.programs",
     "pinrail.local.toml",
 )
