@@ -86,6 +86,8 @@ class HostAgent:
         for service in self._zk.children(paths.SERVICES):
             if service not in self._services:
                 self._services[service] = self._new(service)
+        for agent in self._services.values():
+            agent.collect()
         try:
             running = machine.groups(self._supervisor.processes())
         except SupervisorGone as gone:

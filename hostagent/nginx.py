@@ -40,6 +40,12 @@ class Values:
     stop_seconds: int
     body_bytes: int
     workers: int
+    #: Open files of a worker; a request takes up to two.
+    files: int
+
+    @property
+    def connections(self) -> int:
+        return min(8192, self.files // 2)
 
 
 def render(values: Values) -> str:
@@ -51,7 +57,7 @@ def render(values: Values) -> str:
         autoescape=False,  # noqa: S701  # not HTML; every value is a number or of a known alphabet
     )
     source = importlib.resources.files("nginx").joinpath("slot.conf.j2").read_text()
-    return environment.from_string(source).render(vars(values))
+    return environment.from_string(source).render(vars(values), connections=values.connections)
 
 
 def program(path: tuple[Path, ...] = ()) -> str:

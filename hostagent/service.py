@@ -76,8 +76,7 @@ class ServiceAgent:
     # -- one cycle --
 
     def cycle(self, running: dict[int, list[Process]]) -> str:
-        """``running`` are this service's groups. Raises ZooKeeperTrouble or Conflict."""
-        self._collect(running)
+        """``running`` are this service's groups, looked at after ``collect``. Raises ZooKeeperTrouble or Conflict."""
         try:
             view = self._observe(running)
         except ValidationError as e:
@@ -164,8 +163,11 @@ class ServiceAgent:
 
     # -- work --
 
-    def _collect(self, running: dict[int, list[Process]]) -> None:
-        """Take the result of work that has ended. What is ours to fix leaves here as a crash."""
+    def collect(self) -> None:
+        """Take the result of work that has ended. What is ours to fix leaves here as a crash.
+
+        Before the machine is looked at: what was seen before the work ended would have it done again.
+        """
         if self._work is None or not self._worker.done:
             return
         work, self._work = self._work, None
@@ -179,16 +181,15 @@ class ServiceAgent:
             self._failed(work, str(trouble))
         else:
             _log.info("done", service=self.service, step=plan.step(work), what=_what(work))
-            self._succeeded(work, running)
+            self._succeeded(work)
 
-    def _succeeded(self, work: plan.Work, running: dict[int, list[Process]]) -> None:
+    def _succeeded(self, work: plan.Work) -> None:
         if not isinstance(work, plan.Revive):
             self._failures.pop(work, None)
         match work:
             case plan.Check(slot, build):
                 self._failures.pop(plan.Revive(slot, build), None)
-                nginx = machine.nginx_of(running.get(slot, ()))
-                if nginx and (nginx.group, nginx.pid) == self._begun_behind:
+                if self._begun_behind:
                     self._checked[slot] = self._begun_behind
             case plan.Revive(slot, build):
                 # Kept as a failure, so that a pool that always dies is not revived in a tight circle. Once is none.

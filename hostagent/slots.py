@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -38,6 +39,12 @@ class SlotTrouble(Trouble):
 Check = Callable[[], None]
 
 
+def _files() -> int:
+    """Open files that an nginx worker may have: many, but no more than it will be allowed."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
+
+
 class Slots:
     def __init__(self, config: HostConfig, layout: Layout, supervisor: Supervisor) -> None:
         self._config = config
@@ -56,13 +63,15 @@ class Slots:
             raise SlotTrouble(
                 f"the path {long} is too long for a socket: set `run` in the host's file to a shorter one"
             )
+        group = str(Group(service, slot, build))
+        if self._supervisor.group(group):
+            return  # what runs must not be described anew
         spec = self._describe(service, slot, build, config)
         prefix = self._layout.nginx_prefix(service, slot)
         (prefix / "temp").mkdir(parents=True, exist_ok=True)
         write_atomic(prefix / "nginx.conf", nginx.render(self._values(spec, config, prefix)))
         write_atomic(self._layout.spec(service, slot), spec.encode())
         self._flip(service, slot, build)
-        group = str(Group(service, slot, build))
         write_group(self._layout.group_conf(service, slot), group, self._programs(spec))
         self._supervisor.reload()
         self._supervisor.add(group)
@@ -99,7 +108,7 @@ class Slots:
             "PINRAIL_SLOT": str(slot),
             "NEXT_DEPLOYMENT_ID": build,
         }
-        ports = self._ports(pool.processes) if pool.listen == "port" else []
+        ports = self._ports(pool.processes, port) if pool.listen == "port" else []
         argv = tuple(self._python(a) for a in pool.command)
         processes = []
         for i in range(pool.processes):
@@ -157,6 +166,7 @@ class Slots:
             stop_seconds=math.ceil(spec.stop_seconds),
             body_bytes=config.body_bytes,
             workers=min(4, max(2, os.cpu_count() or 2)),
+            files=_files(),
         )
 
     def _programs(self, spec: SlotSpec) -> list[Program]:
@@ -187,7 +197,7 @@ class Slots:
             raise SlotTrouble("there is no python3 on the host's `path` or PATH, and the service's command asks for it")
         return argument.replace("{python}", found)
 
-    def _ports(self, count: int) -> list[int]:
+    def _ports(self, count: int, port: int) -> list[int]:
         """Free loopback ports that no slot of this host was given."""
         taken = {
             p.endpoint
@@ -195,7 +205,7 @@ class Slots:
             if (spec := decode(SlotSpec, read_or_none(file)))
             for p in spec.pool
         }
-        found = free(count, taken)
+        found = free(count, taken, f"{self._config.address}:{port}")
         if len(found) < count:
             raise SlotTrouble(f"no {count} loopback ports are free from {RANGE.start} to {RANGE.stop - 1}")
         return found

@@ -49,4 +49,5 @@ def host(machine: Machine) -> Iterator[Host]:
     made = Host(machine, f"app{next(_services)}")
     made.configure()
     yield made
+    made.tell()  # pytest shows it where the test failed
     made.enable(made.serial + 1)

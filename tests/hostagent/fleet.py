@@ -138,8 +138,9 @@ class Machine:
         address: str,
         directory_key: str = "",
         user: str | None = None,
+        name: str = "host-1",
     ) -> None:
-        self.name = "host-1"
+        self.name = name
         self.user = user
         self.python = sys.executable
         self.environment = dict(os.environ)
@@ -301,6 +302,13 @@ class Host:
         found = self.status()
         assert found
         return found
+
+    def tell(self) -> None:
+        """What the host knows, for the report of a test that failed."""
+        said = [str(self.status()), *(line for line in self.machine.log().splitlines() if self.service in line)]
+        for log in (self.machine.directory / "log").glob(f"{self.service}-*.log"):
+            said += [f"{log.name}:", log.read_text()[-2000:]]
+        sys.stdout.write("\n".join(said))
 
     def endpoint(self, slot: int) -> str:
         return f"{self.address}:{self.ports[slot]}"

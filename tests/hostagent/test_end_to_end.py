@@ -66,7 +66,7 @@ def test_as_an_ordinary_user(machine: Machine, s3: S3Server) -> None:
     with tempfile.TemporaryDirectory(prefix="pinrail-") as d:
         credentials = write_credentials(Path(d) / "s3", KEY, SECRET)
         config = s3.config("hostagent").model_copy(update={"credentials": credentials})
-        other = Machine(Path(d), machine.zk, config, address=machine.address[:-1] + "2", user="nobody")
+        other = Machine(Path(d), machine.zk, config, address=machine.address[:-1] + "2", user="nobody", name="host-2")
         for path in (Path(d), credentials):
             shutil.chown(path, "nobody")
         # This test's own Python may lie where only root can read.

@@ -61,7 +61,11 @@ class Backend:
             t.join(10)
 
 
-def good(c: socket.socket, _: bytes) -> None:
+def good(c: socket.socket, head: bytes) -> None:
+    head, _, body = head.partition(b"\r\n\r\n")
+    wanted = next((int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0)
+    while len(body) < wanted:  # what closes before it has read all resets the connection
+        body += c.recv(65536)
     c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nx-served-version: lie\r\nX-Served-By: lie\r\n\r\nok")
 
 
@@ -90,6 +94,7 @@ class Slot:
             stop_seconds=1,
             body_bytes=1024 * 1024,
             workers=1,
+            files=1024,
         )
 
     def start(self, *answers: Callable[[socket.socket, bytes], None], as_user: str | None = None) -> None:
@@ -192,6 +197,25 @@ def test_a_post_goes_to_the_next_process_where_none_listens(slot: Slot) -> None:
     slot.start(good, good)
     slot.backends.pop(0).close()
     assert [slot.ask("POST", body=b"x").status for _ in range(4)] == [200] * 4
+
+
+def test_a_slow_answer_takes_no_process_from_the_others(slot: Slot) -> None:
+    end = threading.Event()
+
+    def either(c: socket.socket, head: bytes) -> None:
+        if b"/slow" in head:
+            end.wait(10)
+        else:
+            good(c, head)
+
+    slot.start(either, either)
+    slow = [threading.Thread(target=slot.ask, args=("GET", "/slow")) for _ in range(4)]
+    for t in slow:
+        t.start()
+    for t in slow:
+        t.join(10)
+    assert [slot.ask("GET").status for _ in range(4)] == [200] * 4
+    end.set()
 
 
 def test_all_of_the_request_reaches_the_process(slot: Slot) -> None:
