@@ -14,7 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from fleet.config import load
 from fleet.model import SlotState
+from hostagent.config import HostConfig
+from hostagent.layout import Layout
+from hostagent.slots import Slots
 from tests.conftest import eventually, free_port
 from tests.hostagent.fleet import Host, Load, Machine, alive, pause
 from tests.s3_fixtures import KEY, SECRET, S3Server, write_credentials
@@ -202,3 +206,18 @@ def test_metrics_say_what_runs(host: Host) -> None:
     eventually("the slot is counted as serving", lambda: line in text())
     assert f'pinrail_host_pool_processes{{host="host-1",kind="live",{where},version="a1"}} 2.0' in text()
     assert "pinrail_host_fetch_seconds_count" in text()
+
+
+def test_filling_a_slot_that_runs_changes_nothing(host: Host) -> None:
+    """It would be given other ports than those that its processes listen on."""
+    host.configure(
+        host.config.model_copy(update={"pool": host.config.pool.model_copy(update={"listen": "port", "processes": 1})})
+    )
+    host.publish("a1")
+    host.enable(1, "a1")
+    host.reached(1)
+    config = load(host.machine.directory / "host.toml", HostConfig)
+    layout = Layout.of(config)
+    before = host.pids("a1"), layout.spec(host.service, 0).read_bytes()
+    Slots(config, layout, host.supervisor).start(host.service, 0, "a1", host.config)
+    assert (host.pids("a1"), layout.spec(host.service, 0).read_bytes()) == before
