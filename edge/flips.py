@@ -104,10 +104,10 @@ class Flips(threading.Thread):
                 said = os.read(err, 1 << 16)
                 if b"overrun" in said:
                     self._metrics.overrun()
-                if said.strip():
-                    _log.warning("varnishlog says", text=said.decode(errors="replace").strip())
-                elif not said:
+                if not said:
                     return
+                if text := said.decode(errors="replace").strip(". \n"):  # dots: it waits for varnishd
+                    _log.warning("varnishlog says", text=text)
             if out in readable:
                 chunk = os.read(out, 1 << 20)
                 if not chunk:

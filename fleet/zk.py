@@ -88,13 +88,18 @@ class ZooKeeper:
             command_retry=KazooRetry(max_tries=0),
         )
         self._client.add_listener(self._state_changed)
+        self._starting: Any = None
 
     # -- the session --
 
     def start(self) -> None:
-        """Connect; raises ZooKeeperTrouble when no server answers in time (it goes on trying in the background)."""
-        event = self._client.start_async()
-        event.wait(self._deadline)
+        """Connect; raises ZooKeeperTrouble when no server answers in time (it goes on trying in the background).
+
+        May be called again then: it waits for that same attempt.
+        """
+        if self._starting is None:  # a second start_async would first wait, without limit, for the first to give up
+            self._starting = self._client.start_async()
+        self._starting.wait(self._deadline)
         if not self._client.connected:
             raise ZooKeeperTrouble(f"no ZooKeeper answers at {self.address} within {self._deadline:g} s")
         if self._chroot:

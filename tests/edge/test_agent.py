@@ -6,7 +6,7 @@ import signal
 
 from fleet import paths
 from fleet.model import Plan, ServiceConfig, Staged
-from tests.conftest import ZooKeeperServer, eventually
+from tests.conftest import ZooKeeperServer, eventually, free_port
 from tests.edge.bed import Edge, Load, World, kill_pid, slow_request
 
 PLAN = Plan(epoch=1, generation=1, default="A", serving=("A",))
@@ -234,6 +234,14 @@ def test_an_evicted_edge_comes_back_on_its_own_once_it_is_up_to_date(world: Worl
     edge.zk.delete(paths.rostered("edge-1"))
     eventually("it joins again", lambda: edge.zk.get(paths.rostered("edge-1"), watch=False))
     eventually("and is green", lambda: edge.health() == 200)
+
+
+def test_with_nothing_there_it_says_what_is_missing_and_stops_when_told(edge: Edge) -> None:
+    edge.file.write_text(edge.config.model_copy(update={"zookeeper": f"127.0.0.1:{free_port()}/x"}).model_dump_json())
+    edge.start("run")
+    eventually("it says so", lambda: "no ZooKeeper answers" in edge.log(), 30)
+    edge.kill("run", signal.SIGTERM)
+    assert "Traceback" not in edge.log()
 
 
 def test_a_malformed_plan_leaves_the_last_good_one(world: World, edge: Edge) -> None:
