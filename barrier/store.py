@@ -117,18 +117,22 @@ class Store:
         ops: list[Op] = [Create(p(service), b"") for p in missing if p(service) not in there]
         if self.zk.get(paths.plan(service), watch=False) is None:
             ops.append(Create(paths.plan(service), Plan(epoch=1, updated_by="configured").encode()))
+        if self.zk.get(paths.removed(service), watch=False) is not None:
+            ops.append(Delete(paths.removed(service)))
         self.zk.commit([*ops, Create(paths.config(service), config.encode())])
 
     def remove(self, service: str) -> None:
-        """Everything about the service, its configuration first: agents then take it for gone."""
+        """Everything about the service, its configuration first; the marker left behind tells agents to let go of it."""
         self.read(service)
+        self.zk.ensure(paths.REMOVED)
         for _ in range(TRIES):
             number = self.active(service)
             if number is not None:
                 raise Refused("conflict", f"rollout {number} of {service} is active: abort it first", active=number)
             try:
                 if self.zk.get(paths.config(service), watch=False) is not None:
-                    self.zk.commit([*_unlocked(service), Delete(paths.config(service))])
+                    marker = Create(paths.removed(service), b"")
+                    self.zk.commit([*_unlocked(service), marker, Delete(paths.config(service))])
                 self._remove_tree(paths.service(service))
                 return
             except Conflict:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 SERVICES = "/services"
 ROSTER = "/roster"
+#: Persistent markers of services that an operator removed: agents let go of a service only where there is one, so that
+#: a ZooKeeper that lost its data stops nothing.
+REMOVED = "/removed"
 EDGES = "/edges"
 CONTROLLERS = "/controllers"
 #: Candidates for leadership: ephemeral, sequential; the lowest leads.
@@ -18,6 +21,10 @@ AUDIT = "/audit"
 
 def service(s: str) -> str:
     return f"{SERVICES}/{s}"
+
+
+def removed(s: str) -> str:
+    return f"{REMOVED}/{s}"
 
 
 def config(s: str) -> str:

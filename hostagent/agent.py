@@ -83,9 +83,8 @@ class HostAgent:
             raise Trouble(f"somebody else changed it meanwhile: {e}") from e
 
     def _cycle(self) -> str:
-        for service in self._zk.children(paths.SERVICES):
-            if service not in self._services:
-                self._services[service] = self._new(service)
+        removed = set(self._zk.children(paths.REMOVED))
+        self._meet(set(self._zk.children(paths.SERVICES)) - removed)
         for agent in self._services.values():
             agent.collect()
         try:
@@ -94,10 +93,17 @@ class HostAgent:
             for agent in self._services.values():
                 agent.unserved(str(gone))
             raise
+        self._meet(removed & running.keys())
         said, troubles = [], []
-        for service, agent in self._services.items():
+        for service, agent in list(self._services.items()):
             try:
-                said.append(agent.cycle(running.get(service, {})))
+                if service not in removed:
+                    said.append(agent.cycle(running.get(service, {})))
+                elif agent.leave(running.get(service, {})):
+                    del self._services[service]
+                    _log.info("let go of a service that was removed", service=service)
+                else:
+                    said.append(f"{service}: was removed, is being stopped")
             except ZooKeeperTrouble:
                 raise
             except Trouble as trouble:
@@ -108,6 +114,10 @@ class HostAgent:
         if troubles:
             raise Trouble("; ".join(troubles))
         return "; ".join(said) or "no services"
+
+    def _meet(self, services: set[str]) -> None:
+        for service in sorted(services - self._services.keys()):
+            self._services[service] = self._new(service)
 
     def _new(self, service: str) -> ServiceAgent:
         steps = Steps(

@@ -89,6 +89,25 @@ class ServiceAgent:
         self._drive(view, decision, running)
         return self._report(self._states(decision), self._error(view, decision), reached, view.enabled)
 
+    def leave(self, running: dict[int, list[Process]]) -> bool:
+        """The service was removed: register nothing, stop what runs. True once nothing is left of it to do.
+
+        Edges let go of it at the same word, so this is a stop like any other. Raises ZooKeeperTrouble or Conflict.
+        """
+        config = ServiceConfig()
+        view = View(
+            config=config,
+            enabled=Enabled(),
+            turn=0,
+            reached=Reached(),
+            slots=machine.slot_views(self.service, config, running, self._slots, {}),
+        )
+        self._members.apply({}, set())
+        self._zk.delete(paths.host(self.service, self._host.name))
+        self.seen = ()
+        self._drive(view, plan.decide(view), running)
+        return not running and not self._worker.busy
+
     def unserved(self, why: str) -> None:
         """supervisord is gone, and everything that it ran with it. Raises ZooKeeperTrouble or Conflict."""
         self._members.apply({}, set())

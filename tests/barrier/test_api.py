@@ -262,6 +262,9 @@ def test_a_service_can_be_removed(http: Http, small: Fleet) -> None:
     assert http("DELETE", "/v1/services/shop", role="admin").status_code == 204
     assert http("GET", "/v1/services").json() == []
     assert small.store.zk.children("/services", watch=False) == ()
+    assert small.store.zk.children("/removed", watch=False) == ("shop",), "what tells agents to let go of it"
+    assert http("PUT", "/v1/services/shop/config", role="admin", body=CONFIG).status_code == 201
+    assert small.store.zk.children("/removed", watch=False) == ()
 
 
 def test_without_zookeeper_it_says_so(http: Http, zookeeper_server: ZooKeeperServer) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet import paths
 from fleet.config import load
 from fleet.model import SlotState
 from hostagent.config import HostConfig
@@ -157,6 +158,29 @@ def test_what_is_enabled_no_more_is_stopped_and_old_releases_go(host: Host) -> N
     host.reached(4)
     assert host.running() == []
     assert host.conf() == []
+
+
+def test_a_removed_service_is_stopped_and_a_forgotten_one_is_not(host: Host) -> None:
+    host.publish("a1")
+    host.enable(1, "a1")
+    host.reached(1)
+    before = host.pids("a1")
+
+    def vanish() -> None:
+        host.zk.delete(paths.config(host.service))
+
+    vanish()  # as if ZooKeeper had lost it: nobody said that it should go
+    eventually("the agent sees it", lambda: f"{host.service}: has no config yet" in host.machine.log())
+    assert host.pids("a1") == before
+    host.zk.create(paths.removed(host.service), b"")
+    eventually("its pools are stopped", lambda: host.running() == [] and host.conf() == [])
+    eventually("it is reported no more", lambda: host.status() is None and host.member("a1") is None)
+
+    host.zk.delete(paths.removed(host.service))
+    host.configure()
+    host.enable(2, "a1")
+    host.reached(2)
+    assert host.ask(0)[0] == 200
 
 
 def releases(host: Host) -> set[str]:
