@@ -122,7 +122,7 @@ class Store:
         self.zk.commit([*ops, Create(paths.config(service), config.encode())])
 
     def remove(self, service: str) -> None:
-        """Everything about the service, its configuration first; the marker left behind tells agents to let go of it."""
+        """Everything about the service, its configuration first. A marker stays and tells agents to let go of it."""
         self.read(service)
         self.zk.ensure(paths.REMOVED)
         for _ in range(TRIES):

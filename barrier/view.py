@@ -98,6 +98,8 @@ def waiting_hosts(view: View) -> tuple[Missing, ...]:
         turn = view.turns.get(name)
         if host.error and host.failed_serial == serial:
             missing.append(Missing(name, f"failed: {host.error}"))
+        elif host.error:
+            missing.append(Missing(name, host.error))
         elif turn is None or turn.serial < serial:
             missing.append(Missing(name, "waits for its turn"))
         else:

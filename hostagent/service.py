@@ -113,12 +113,9 @@ class ServiceAgent:
         self._members.apply({}, set())
         self._checked.clear()
         self._worker.cancel()
-        try:
-            enabled = self._enabled()
-        except ValidationError:
-            enabled = None
         down = {"live": 0, "state": SlotState.FAILED}
-        self._report(tuple(s.model_copy(update=down) if s.build else s for s in self.seen), why, 0, enabled)
+        # No failure of a build, so no ``failed_serial``: a rollout waits for this host, and says why.
+        self._report(tuple(s.model_copy(update=down) if s.build else s for s in self.seen), why, 0, None)
 
     def _observe(self, running: dict[int, list[Process]]) -> View | None:
         node = self._zk.get(paths.config(self.service))
