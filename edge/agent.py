@@ -161,11 +161,11 @@ class Agent:
 
     def _take(self, seen: dict[str, Seen]) -> None:
         """Adopt what ZooKeeper says, as far as it can be believed."""
-        if not seen and self._services:
-            _log.warning("ZooKeeper has no service at all: kept the last good ones", services=len(self._services))
-            return
-        for name in set(self._services) - set(seen):
+        gone = set(self._services) - set(seen)
+        for name in gone & self._view.removed() if gone else ():
             del self._services[name]
+        for name in gone & self._services.keys():
+            self._services[name].fault = f"{name} vanished from ZooKeeper and nobody removed it: kept as it was"
         for name, s in seen.items():
             self._take_one(name, s)
 
@@ -344,7 +344,6 @@ class Agent:
         """Another manager or child: nothing that was known of health holds any more, and earlier acks are void."""
         self._ready, self._since, self._drains, self._marked = set(), {}, {}, set()
         self._incarnation = f"{self._start_id}/{look.manager}@{self._varnish.started(look.manager)}/{look.child}"
-        self._varnish.need()
         panic = self._varnish.panic()
         self._processes = (look.manager, look.child)
         _log.info("Varnish", manager=look.manager, child=look.child, **({"panic": panic} if panic else {}))

@@ -182,6 +182,9 @@ def _discards(
             last = choices.index(best) if best else len(choices)
             keep |= {r.name for r in choices[: last + 1]}
     gone = [v.name for v in look.vcls if v.status != "discarded" and v.name not in keep and _OURS.fullmatch(v.name)]
+    # An older root depends on its labels until its last request ends: Varnish would refuse to discard those.
+    if any(render.is_root(v.name) and v.name != active(look) for v in look.vcls):
+        gone = [name for name in gone if not name.startswith(render.label(""))]
     # Who depends goes before what it depends on can: roots, then labels, then services' VCLs; as their names sort.
     return tuple(Discard(n) for n in sorted(gone))
 

@@ -22,7 +22,7 @@ NOT_YET = "no plan has been applied since this edge was started"
 TCC = "exec tcc -shared -o %o %s"
 
 _PARAMETERS = {
-    "feature": "-validate_headers,-http2",
+    "feature": "-http2",
     "debug": "+vclrel",
     "http_max_hdr": "128",
     "max_restarts": "6",

@@ -103,13 +103,6 @@ class Varnish:
     def discard(self, name: str) -> None:
         self._ask("vcl.discard", name)
 
-    def need(self) -> None:
-        """Set what the templates rely on, where the server was not started by ``pinrail edge server``."""
-        self.parameter("feature", "-validate_headers")
-
-    def parameter(self, name: str, value: str) -> None:
-        self._ask("param.set", name, value)
-
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()

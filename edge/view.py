@@ -50,6 +50,10 @@ class View:
         self._members = {p: n for p, n in self._members.items() if p in used}
         return {s: seen for s, seen in found.items() if seen is not None}
 
+    def removed(self) -> frozenset[str]:
+        """Services that an operator removed. Raises ZooKeeperTrouble."""
+        return frozenset(self._zk.children(paths.REMOVED))
+
     def _service(self, s: str, used: set[str], fresh: bool) -> Seen | None:
         raw_config, raw_plan = self._zk.get(paths.config(s)), self._zk.get(paths.plan(s))
         if raw_config is None and raw_plan is None:

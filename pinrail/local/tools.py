@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from fleet import proc
@@ -113,7 +114,16 @@ def inspect() -> list[Finding]:
         tools["gcc"] = Finding("gcc", "missing", "", "", "varnishd needs a C compiler, tcc or gcc", gcc.fix)
     elif tools["tcc"].state == "ok" and tools["gcc"].state == "slow":
         tools["gcc"] = Finding("gcc", "ok", "not installed", "", "not needed: tcc is there", "")
-    return found + list(tools.values())
+    return [*found, _vmod_header(), *tools.values()]
+
+
+def _vmod_header() -> Finding:
+    """Varnish can replace a header, not add a second one; its templates import this module to add a cookie."""
+    why = "the edges' VCL adds its cookie with it"
+    found = next(iter(sorted(Path("/usr/lib").glob("*/varnish/vmods/libvmod_header.so"))), None)
+    if found is None:
+        return Finding("vmod header", "missing", "", "", why, "apt-get install varnish-modules")
+    return Finding("vmod header", "ok", "", str(found), why, "")
 
 
 def missing_now() -> list[str]:
@@ -124,6 +134,8 @@ def missing_now() -> list[str]:
     for tool in TOOLS:
         if tool.required and tool.name != "java" and find(tool.name) is None:
             sentences.append(f"{tool.name} is not installed: apt-get install {tool.package}")
+    if (header := _vmod_header()).state == "missing":
+        sentences.append(f"Varnish's module `header` is not installed: {header.fix}")
     if find("tcc") is None and find("gcc") is None:
         sentences.append("varnishd needs a C compiler: apt-get install tcc")
     return list(dict.fromkeys(sentences))

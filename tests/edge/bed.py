@@ -181,8 +181,9 @@ class Edge:
             return varnish.look()
 
     def set_parameter(self, name: str, value: str) -> None:
-        with contextlib.closing(Varnish(self.config.varnish.admin, server.secret_file(self.config))) as varnish:
-            varnish.parameter(name, value)
+        secret = str(server.secret_file(self.config))
+        argv = ["varnishadm", "-T", self.config.varnish.admin, "-S", secret, "param.set", name, f'"{value}"']
+        subprocess.run(argv, check=True, capture_output=True, timeout=20)
 
     def metrics(self) -> dict[str, float]:
         text = ask(self.config.metrics, "/metrics").body.decode()

@@ -285,6 +285,16 @@ def test_services_do_not_touch_each_other(world: World, edge: Edge) -> None:
     assert edge.ask("/", Host="other.example").version == "X"
     assert edge.ask("/", Host="app.example").version == "A"
 
+    world.zk.delete(paths.config("other"))
+    world.zk.delete(paths.plan("other"))
+    eventually("that it vanished is said", lambda: "vanished from ZooKeeper" in (edge.ack("other").error or ""))
+    assert edge.ask("/", Host="other.example").version == "X"
+    world.zk.create(paths.removed("other"), b"")
+    eventually("what was removed is let go", lambda: edge.ask("/", Host="other.example").version == "A")
+    eventually("its VCL too", lambda: not any("other" in v.name for v in edge.look().vcls))
+    assert edge.acked(1)
+    assert edge.health() == 200
+
 
 def test_requests_and_flips_are_counted_once_each(world: World, edge: Edge) -> None:
     first(world, edge)

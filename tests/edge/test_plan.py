@@ -68,6 +68,8 @@ class Model:
             case Discard(name):
                 gone = names[name]
                 assert gone.status != "active" and name not in plan.targets(self.look).values()
+                roots = [v for v in self.vcls if v.name.startswith("root_") and v.status != "active"]
+                assert gone.target is None or not roots, "Cannot discard VCL label, other VCLs depend on it"
                 self.vcls.remove(gone)
                 if name in self.busy:
                     self.vcls.append(replace(gone, status="discarded", busy=1))
@@ -282,6 +284,19 @@ def test_a_service_that_is_gone_is_taken_out_of_the_root_before_its_label() -> N
     model.converge(a)
     kinds = [type(x).__name__ for x in model.done[before:]]
     assert kinds.index("Use") < kinds.index("Discard")
+    assert not [v for v in model.vcls if "other" in v.name]
+
+
+def test_a_label_waits_for_the_last_request_of_an_older_root() -> None:
+    model = Model()
+    a, b = want(A1), want(A1, service="other")
+    model.converge(a, b)
+    model.busy = {plan.active(model.look) or ""}
+    model.converge(a)
+    assert "svc-other" in plan.targets(model.look)
+    assert model.ack(a).applied == 1, "the service that stays is not disturbed"
+    model.vcls = [v for v in model.vcls if v.status != "discarded"]
+    model.converge(a)
     assert not [v for v in model.vcls if "other" in v.name]
 
 

@@ -54,7 +54,7 @@ def rendered(text: str) -> str:
 def test_vtc(file: Path, tmp_path: Path) -> None:
     script = tmp_path / file.name
     script.write_text(rendered(file.read_text()))
-    parameters = ["-p", "feature=-validate_headers", "-p", "debug=+vclrel"]
+    parameters = ["-p", "debug=+vclrel"]
     if server.tcc_is_here():
         parameters += ["-p", f"cc_command='{server.TCC}'"]
     result = subprocess.run(
