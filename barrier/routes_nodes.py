@@ -9,6 +9,7 @@ from barrier.bodies import EdgeService, EdgeView, Evicted, Eviction, HostService
 from barrier.context import Api, Connected, Deployer, Reader
 from barrier.predicates import Edges
 from barrier.snapshot import Snapshot
+from barrier.store import roster
 from fleet.names import NodeName
 
 router = APIRouter(prefix="/v1", tags=["fleet"])
@@ -63,6 +64,6 @@ def list_hosts(api: Connected, _: Reader) -> list[HostView]:
 @router.post("/edges/{edge}/evict")
 def evict(edge: NodeName, body: Eviction, api: Connected, who: Deployer) -> Evicted:
     """Barriers no longer wait for the edge: whoever asks this says that no user's request reaches it any more."""
-    rostered = api.store.evict(edge)
+    rostered = roster.evict(api.store, edge)
     api.audit(who, f"evicted {edge}", body.reason, edge=edge)
     return Evicted(edge=edge, rostered=rostered, alive=edge in api.store.fleet().alive)

@@ -14,7 +14,7 @@ from barrier.bodies import NewRollout, RolloutView, Waiting, Why
 from barrier.context import Api, Connected, Deployer, Reader
 from barrier.problems import Problem
 from barrier.snapshot import Snapshot
-from barrier.store import Refused
+from barrier.store import Refused, rollouts
 from fleet.model import Rollout
 from fleet.names import Service
 
@@ -82,7 +82,7 @@ def begin(
         hold=body.hold,
         idempotency_key=idempotency_key,
     )
-    rollout, made = api.store.begin(wanted, expected_epoch=body.expected_epoch)
+    rollout, made = rollouts.begin(api.store, wanted, expected_epoch=body.expected_epoch)
     response.headers["location"] = f"/v1/services/{service}/rollouts/{rollout.number}"
     if not made:
         response.status_code = 200
@@ -160,7 +160,7 @@ def ask(
     """Ask it of the rollout; the leader takes it up at once. 409 where the rollout cannot do that now."""
     api.store.read(service)
     reason = body.reason if body else ""
-    rollout = api.store.ask(service, number, verb, by=who.name, reason=reason)
+    rollout = rollouts.ask(api.store, service, number, verb, by=who.name, reason=reason)
     epoch = api.store.plan(service).epoch
     api.audit(
         who,

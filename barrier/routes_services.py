@@ -16,6 +16,7 @@ from barrier.context import Admin, Connected, Deployer, Reader
 from barrier.predicates import Missing
 from barrier.problems import Problem, from_validation
 from barrier.snapshot import Snapshot
+from barrier.store import services, steps
 from fleet.model import Plan, ServiceConfig
 from fleet.names import Service
 
@@ -67,7 +68,7 @@ def put_config(
         config = ServiceConfig.model_validate(body, extra="forbid")
     except ValidationError as e:
         raise from_validation(list(e.errors(include_url=False, include_context=False))) from e
-    made = api.store.configure(service, config)
+    made = services.configure(api.store, service, config)
     response.status_code = 201 if made else 200
     api.audit(who, f"{'made' if made else 'configured'} {service}", service=service)
     return config
@@ -76,7 +77,7 @@ def put_config(
 @router.delete("/{service}", status_code=204)
 def delete_service(service: Service, api: Connected, who: Admin) -> None:
     """Remove a service and everything known about it. Its hosts stop it, its edges no longer route to it."""
-    api.store.remove(service)
+    services.remove(api.store, service)
     api.audit(who, f"removed {service}", service=service)
 
 
@@ -129,7 +130,7 @@ async def get_barrier(
 
 
 def _changed(api: Connected, service: str, operation: str, body: Version, who: Deployer, kind: str) -> BarrierView:
-    before, after = api.store.change(service, operation, body.version, by=who.name)
+    before, after = steps.change(api.store, service, operation, body.version, by=who.name)
     api.audit(
         who,
         f"{operation} {body.version} of {service}",

@@ -10,7 +10,7 @@ import pytest
 
 from barrier.controller import Controller
 from barrier.metrics import Metrics
-from barrier.store import Store
+from barrier.store import Store, rollouts, services
 from fleet import loop
 from fleet.loop import Wake
 from fleet.model import Rollout, ServiceConfig
@@ -60,7 +60,7 @@ class Fleet:
 
     def configure(self, **fields: object) -> None:
         config = ServiceConfig.model_validate({"stall_seconds": 0.3, "waves": {"concurrency": 1}} | fields)
-        self.store.configure("shop", config)
+        services.configure(self.store, "shop", config)
 
     def edge(self, name: str, **fields: object) -> Edge:
         edge = Edge(self.connect, name)
@@ -83,15 +83,16 @@ class Fleet:
         return replica
 
     def begin(self, build: str, **fields: object) -> Rollout:
-        rollout, _ = self.store.begin(
+        rollout, _ = rollouts.begin(
+            self.store,
             Rollout.model_validate(
                 {"number": 1, "service": "shop", "build": build, "digest": DIGEST, "by": "ann"} | fields
-            )
+            ),
         )
         return rollout
 
     def ask(self, number: int, verb: str) -> None:
-        self.store.ask("shop", number, verb, by="ann", reason="a test")  # type: ignore[arg-type]
+        rollouts.ask(self.store, "shop", number, verb, by="ann", reason="a test")  # type: ignore[arg-type]
 
     def get(self, number: int) -> Rollout:
         rollout = self.store.rollout("shop", number)

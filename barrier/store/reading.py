@@ -1,0 +1,74 @@
+"""What the API reads from ZooKeeper, and how it says that something cannot be done. Reads only."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from barrier import snapshot
+from barrier.snapshot import Fleet, Snapshot, lock_number, parse
+from fleet import paths
+from fleet.model import Plan, Rollout
+from fleet.zk import ZooKeeper
+
+#: Tries of a compare-and-set before giving up; each reads again.
+TRIES = 8
+
+Kind = Literal["unknown", "conflict"]
+
+
+class Refused(Exception):
+    """It cannot be done as things are. ``extra`` goes into the problem that the caller is shown."""
+
+    def __init__(self, kind: Kind, sentence: str, **extra: Any) -> None:
+        super().__init__(sentence)
+        self.kind = kind
+        self.extra = extra
+
+
+class Store:
+    def __init__(self, zk: ZooKeeper) -> None:
+        self.zk = zk
+
+    def services(self) -> list[str]:
+        names = self.zk.children(paths.SERVICES, watch=False)
+        found = self.zk.get_many([paths.config(n) for n in names])
+        return [n for n in names if paths.config(n) in found]
+
+    def fleet(self, *, watch: bool = False) -> Fleet:
+        return snapshot.read_fleet(self.zk, watch=watch)
+
+    def read(self, service: str, *, watch: bool = False) -> Snapshot:
+        found = snapshot.read(self.zk, service, self.fleet(watch=watch), watch=watch)
+        if found is None:
+            raise Refused("unknown", f"there is no service {service!r}", services=self.services())
+        return found
+
+    def plan(self, service: str) -> Plan:
+        node = self.zk.get(paths.plan(service), watch=False)
+        return parse(Plan, node, paths.plan(service)) if node else Plan()
+
+    def numbers(self, service: str) -> list[int]:
+        """All rollouts of the service, oldest first."""
+        return sorted(int(n) for n in self.zk.children(paths.rollouts(service), watch=False) if n.isdigit())
+
+    def rollout(self, service: str, number: int, *, watch: bool = False) -> Rollout | None:
+        path = paths.rollout(service, number)
+        node = self.zk.get(path, watch=watch)
+        return parse(Rollout, node, path) if node else None
+
+    def rollouts(self, service: str, last: int) -> list[Rollout]:
+        """The last ones, newest first."""
+        wanted = [paths.rollout(service, n) for n in self.numbers(service)[-last:]]
+        found = self.zk.get_many(wanted)
+        return [parse(Rollout, found[p], p) for p in reversed(wanted) if p in found]
+
+    def active(self, service: str) -> int | None:
+        path = paths.active_rollout(service)
+        node = self.zk.get(path, watch=False)
+        return lock_number(node, path) if node else None
+
+    def leader(self) -> str | None:
+        """The name of the replica that drives."""
+        names = self.zk.children(paths.CANDIDATES, watch=False)
+        node = self.zk.get(f"{paths.CANDIDATES}/{names[0]}", watch=False) if names else None
+        return node.data.decode(errors="replace") if node else None

@@ -1,0 +1,127 @@
+"""Begin rollouts and ask things of them. Owns the lock's taking; never plan or ``enabled``, which the leader writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from barrier import machine
+from barrier.snapshot import parse
+from barrier.store.reading import TRIES, Refused, Store
+from fleet import paths
+from fleet.model import Request, Rollout, RolloutState
+from fleet.zk import Check, Conflict, Create, Delete, Op, Set, ZooKeeperTrouble
+
+#: How many past rollouts are searched for an idempotency key.
+KEYS_KEPT = 100
+
+
+def unlocked(service: str) -> Sequence[Op]:
+    """Operations that fail, and the transaction with them, where a rollout is active."""
+    lock = paths.active_rollout(service)
+    return [Create(lock, b"0"), Delete(lock)]
+
+
+def begin(store: Store, wanted: Rollout, *, expected_epoch: int | None = None) -> tuple[Rollout, bool]:
+    """Take the lock and queue ``wanted`` under the next number; True: made now, False: by that key before."""
+    service = wanted.service
+    for _ in range(TRIES):
+        if (known := _known(store, wanted)) is not None:
+            return known, False
+        snap = store.read(service)
+        if snap.rollout is not None or snap.lock_version is not None:
+            number = snap.rollout.number if snap.rollout else store.active(service)
+            raise Refused(
+                "conflict",
+                f"rollout {number} of {service} is active; wait for it or abort it",
+                active=snap.rollout.model_dump(mode="json") if snap.rollout else number,
+            )
+        if expected_epoch is not None and snap.plan.epoch != expected_epoch:
+            raise Refused(
+                "conflict",
+                f"the plan of {service} is at epoch {snap.plan.epoch}, not {expected_epoch}: look at it again",
+                epoch=snap.plan.epoch,
+            )
+        numbers = store.numbers(service)
+        number = numbers[-1] + 1 if numbers else 1
+        rollout = wanted.model_copy(update={"number": number, "strategy": snap.config.strategy})
+        ops: list[Op] = [
+            Create(paths.rollout(service, number), rollout.encode()),
+            Create(paths.active_rollout(service), str(number).encode()),
+        ]
+        if expected_epoch is not None and snap.plan_version is not None:
+            ops.append(Check(paths.plan(service), snap.plan_version))
+        try:
+            store.zk.commit(ops)
+        except Conflict:
+            continue
+        return rollout, True
+    raise ZooKeeperTrouble(f"the rollouts of {service} keep changing under this request: try again")
+
+
+def _known(store: Store, wanted: Rollout) -> Rollout | None:
+    if wanted.idempotency_key is None:
+        return None
+    for rollout in store.rollouts(wanted.service, KEYS_KEPT):
+        if rollout.idempotency_key != wanted.idempotency_key:
+            continue
+        if (rollout.build, rollout.ramp) != (wanted.build, wanted.ramp):
+            raise Refused(
+                "conflict",
+                f"that idempotency key began rollout {rollout.number} of {rollout.build}: use a new one",
+                active=rollout.number,
+            )
+        return rollout
+    return None
+
+
+def ask(
+    store: Store,
+    service: str,
+    number: int,
+    verb: Literal["pause", "resume", "abort", "rollback"],
+    *,
+    by: str,
+    reason: str = "",
+) -> Rollout:
+    """Leave a request on the rollout for the leader. Refused when the table holds no such transition."""
+    for _ in range(TRIES):
+        path = paths.rollout(service, number)
+        node = store.zk.get(path, watch=False)
+        if node is None:
+            raise Refused("unknown", f"{service} has no rollout {number}", rollouts=store.numbers(service)[-20:])
+        rollout = parse(Rollout, node, path)
+        asked = rollout.model_copy(update={"request": Request(verb=verb, by=by, reason=reason)})
+        ops: list[Op] = [Set(path, asked.encode(), node.version)]
+        if rollout.done:
+            _check_rollback(store, rollout, verb)
+            ops.append(Create(paths.active_rollout(service), str(number).encode()))
+        elif not machine.allowed(rollout.state, verb):
+            hint = ": roll it back instead" if verb == "abort" and rollout.state is RolloutState.SWITCHED else ""
+            raise Refused("conflict", f"rollout {number} is {rollout.state}: it cannot {verb}{hint}")
+        try:
+            store.zk.commit(ops)
+        except Conflict:
+            continue
+        return asked
+    raise ZooKeeperTrouble(f"rollout {number} of {service} keeps changing under this request: try again")
+
+
+def _check_rollback(store: Store, rollout: Rollout, verb: str) -> None:
+    service, number = rollout.service, rollout.number
+    if verb != "rollback" or rollout.state is not RolloutState.SWITCHED:
+        raise Refused("conflict", f"rollout {number} is over ({rollout.state}): it cannot {verb}")
+    active = store.active(service)
+    if active is not None:
+        raise Refused("conflict", f"rollout {active} of {service} is active; wait for it or abort it", active=active)
+    snap = store.read(service)
+    previous = rollout.previous
+    if snap.plan.default != rollout.build:
+        why = f"the default is {snap.plan.default}, not {rollout.build}"
+    elif previous is None:
+        why = f"nothing was served before {rollout.build}"
+    elif rollout.strategy == "inplace" or previous not in snap.plan.serving or not snap.members.get(previous):
+        why = f"{previous} is no longer running beside it; deploy it instead"
+    else:
+        return
+    raise Refused("conflict", f"rollout {number} cannot be rolled back: {why}")

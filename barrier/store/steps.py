@@ -1,0 +1,53 @@
+"""Single steps on the plan, for jobs that drive them themselves while no rollout is active."""
+
+from __future__ import annotations
+
+from barrier import plans, predicates
+from barrier.snapshot import Snapshot
+from barrier.store.reading import TRIES, Refused, Store
+from barrier.store.rollouts import unlocked
+from fleet import paths
+from fleet.model import Plan
+from fleet.zk import Check, Conflict, Set, ZooKeeperTrouble
+
+
+def change(store: Store, service: str, operation: str, version: str, *, by: str) -> tuple[Plan, Plan]:
+    """One operation on the plan while no rollout is active; the plan before and after.
+
+    The same fence and compare-and-set as the leader's writes: whoever leads, it has not read another plan.
+    """
+    for _ in range(TRIES):
+        fence = store.zk.get(paths.FENCE, watch=False)
+        snap = store.read(service)
+        if snap.lock_version is not None:
+            raise Refused(
+                "conflict", f"a rollout of {service} is active: it drives the plan", active=store.active(service)
+            )
+        if fence is None or snap.plan_version is None:
+            raise ZooKeeperTrouble("no replica of the barrier service has led yet: try again")
+        after = _operate(snap, operation, version).model_copy(update={"updated_by": by, "rollout": None})
+        write = Set(paths.plan(service), after.encode(), snap.plan_version)
+        try:
+            store.zk.commit([Check(paths.FENCE, fence.version), *unlocked(service), write])
+        except Conflict:
+            continue
+        return snap.plan, after
+    raise ZooKeeperTrouble(f"the plan of {service} keeps changing under this request: try again")
+
+
+def _operate(snap: Snapshot, operation: str, version: str) -> Plan:
+    match operation:
+        case "withdraw":
+            return plans.withdraw(snap.plan, [version])
+        case "offer":
+            return plans.offer(snap.plan, version)
+        case "stage":
+            return plans.stage(snap.plan, version)
+    if snap.plan.staged is None or snap.plan.staged.default != version:
+        raise Refused("conflict", f"{version} is not staged: stage it first")
+    registered = snap.members.get(version, 0)
+    missing = predicates.ready(snap.edges, snap.plan.epoch, version, registered, snap.config.health.floor)
+    if missing:
+        shown = [{"edge": m.who, "why": m.why} for m in missing]
+        raise Refused("conflict", "not every edge is ready: " + "; ".join(map(str, missing)), missing=shown)
+    return plans.commit(snap.plan)
