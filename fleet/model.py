@@ -62,6 +62,10 @@ class Pool(Wire):
     #: argv, run in the release; ``{python}`` is its interpreter; told by SOCKET or PORT and PINRAIL_VERSION.
     command: tuple[str, ...] = Field(default=("{python}", "serve.py"), min_length=1)
     environment: dict[str, str] = Field(default_factory=dict)
+    #: argv, run once in a fresh release before it starts; empty: a virtualenv where the release has requirements.txt.
+    install: tuple[str, ...] = ()
+    #: Seconds that it may take.
+    install_seconds: float = Field(default=300, gt=0, le=3600)
     processes: int = Field(default=2, ge=1, le=256)
     listen: Literal["socket", "port"] = "socket"
     #: Seconds from TERM to KILL.

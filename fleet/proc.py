@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+#: Seconds between two calls of ``check``.
+_CHECK = 0.2
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,14 @@ def run(
     deadline: float,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> Result:
     """Run ``argv`` for at most ``deadline`` seconds; stdout and stderr come back merged, last 64 KiB.
 
+    ``check`` is called a few times a second; what it raises ends the program, and is raised.
     Raises FileNotFoundError where there is no such program and ProgramTimeout at the deadline.
     """
+    end = time.monotonic() + deadline
     with subprocess.Popen(
         list(argv),
         cwd=cwd,
@@ -43,9 +50,29 @@ def run(
         start_new_session=True,
     ) as child:
         try:
-            out, _ = child.communicate(timeout=deadline)
+            out = _output(child, end, check)
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.communicate()
+            _kill(child)
             raise ProgramTimeout(f"{argv[0]} was still running after {deadline:g} s and was killed") from None
+        except BaseException:
+            _kill(child)
+            raise
     return Result(child.returncode, out[-65536:].decode(errors="replace"))
+
+
+def _output(child: subprocess.Popen[bytes], end: float, check: Callable[[], None] | None) -> bytes:
+    """All of it, once the program has ended. Raises subprocess.TimeoutExpired at ``end``, or what ``check`` raises."""
+    while True:
+        left = max(0.0, end - time.monotonic())
+        try:
+            return child.communicate(timeout=left if check is None else min(_CHECK, left))[0]
+        except subprocess.TimeoutExpired:
+            if check is None or time.monotonic() >= end:
+                raise
+        check()
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """With its process group: what it started holds its output open."""
+    os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()

@@ -17,6 +17,7 @@ from fleet.loop import Trouble, Wake
 from fleet.zk import Conflict, ZooKeeper, ZooKeeperTrouble
 from hostagent import machine
 from hostagent.config import HostConfig
+from hostagent.environments import Environments
 from hostagent.fetch import Store
 from hostagent.layout import Layout
 from hostagent.metrics import Metrics
@@ -71,6 +72,8 @@ class HostAgent:
         self._services: dict[str, ServiceAgent] = {}
         for releases in self._layout.releases("x").parent.glob("*"):
             sweep(releases)
+        self._environments = Environments(self._layout)
+        self._environments.sweep()
 
     def cycle(self) -> str:
         try:
@@ -121,7 +124,14 @@ class HostAgent:
 
     def _new(self, service: str) -> ServiceAgent:
         steps = Steps(
-            service, self._config.name, self._layout, self._supervisor, self._slots, self._store, self._metrics
+            service,
+            self._config,
+            self._layout,
+            self._supervisor,
+            self._slots,
+            self._environments,
+            self._store,
+            self._metrics,
         )
         return ServiceAgent(
             service, self._config, self._layout, self._zk, self._slots, steps, self._metrics, self._wake

@@ -4,6 +4,9 @@ It stands between supervisord and the program for three things that supervisord 
 environment of any content (its own file has quoting rules of its own), end what a predecessor left behind when it was
 killed (an nginx master's workers go on holding the port), and see to it that the program ends when supervisord is
 killed, instead of holding its port against the next one. Then it is the program: same process, same process group.
+
+``launch.py --noted PIDFILE ARGV...``, run by the agent, does the last two of these for a post-install: what an agent
+that was killed left at work can be found and ended.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
 #: Seconds that a predecessor may go on ending by itself, and that the kernel may take after a KILL.
@@ -100,8 +104,19 @@ def _directory(path: Path, group: str) -> None:
         path.chmod(0o2750)
 
 
-def main(argv: list[str]) -> None:
+def become(command: list[str], environment: dict[str, str]) -> NoReturn:
+    try:
+        os.execvpe(command[0], command, environment)  # noqa: S606  # no shell is the point
+    except OSError as e:
+        sys.exit(f"cannot run {command[0]}: {e.strerror}")
+
+
+def main(argv: list[str]) -> NoReturn:
     parent = os.getppid()
+    if argv[1] == "--noted":
+        note(Path(argv[2]))
+        _die_with_parent(signal.SIGKILL, parent)
+        become(argv[3:], dict(os.environ))
     spec = json.loads(Path(argv[1]).read_text())
     program = next(p for p in (*spec["pool"], spec["nginx"]) if p["name"] == argv[2])
     pidfile = Path(program["pidfile"])
@@ -116,11 +131,7 @@ def main(argv: list[str]) -> None:
     environment.update(program["environment"])
     os.umask(program["umask"])
     os.chdir(program["cwd"])
-    command = program["argv"]
-    try:
-        os.execvpe(command[0], command, environment)  # noqa: S606  # no shell is the point
-    except OSError as e:
-        sys.exit(f"cannot run {command[0]}: {e.strerror}")
+    become(program["argv"], environment)
 
 
 if __name__ == "__main__":

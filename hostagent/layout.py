@@ -110,6 +110,25 @@ class Layout:
         """What ``release`` was unpacked from. Beside the releases: among them, a build could be named like it."""
         return self.directory / "manifests" / service / f"{build}.json"
 
+    @property
+    def venvs(self) -> Path:
+        """What post-install made, shared by all services; see ``hostagent.environments``."""
+        return self.directory / "venvs"
+
+    def venv(self, name: str) -> Path:
+        return self.venvs / name
+
+    def install_pid(self, venv: str) -> Path:
+        """Who fills it. Its name begins with a dot, as no environment's does."""
+        return self.venvs / f".{venv}.pid"
+
+    def prepared(self, service: str, build: str) -> Path:
+        """Which of ``venvs`` was made for that release."""
+        return self.directory / "prepared" / service / f"{build}.json"
+
+    def install_log(self, service: str, build: str) -> Path:
+        return self.logs / f"{service}.install-{build}.log"
+
     def reached(self, service: str) -> Path:
         return self.directory / "state" / f"{service}.json"
 

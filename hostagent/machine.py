@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from fleet.files import read_or_none
 from fleet.model import Manifest, ServiceConfig, decode
+from hostagent import environments
 from hostagent.layout import Group, Layout
 from hostagent.plan import Reached, SlotView
 from hostagent.slots import Slots
@@ -30,6 +31,15 @@ def releases(layout: Layout, service: str) -> dict[str, str]:
         if manifest and manifest.build == build and layout.release(service, build).is_dir():
             found.append((file.stat().st_mtime, build, manifest.digest))
     return {build: digest for _, build, digest in sorted(found, reverse=True)}
+
+
+def unprepared(layout: Layout, service: str, releases: Mapping[str, str], config: ServiceConfig) -> frozenset[str]:
+    """Those of ``releases`` whose post-install is still to be done."""
+    return frozenset(
+        build
+        for build, digest in releases.items()
+        if not environments.ready(layout, service, build, digest, config.pool)
+    )
 
 
 def archives(layout: Layout, service: str) -> tuple[frozenset[str], frozenset[str]]:

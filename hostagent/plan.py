@@ -5,7 +5,7 @@ The rules, of which the rest follows:
 - A build that is enabled is kept where it runs; nothing is ever done to its slot but repair.
 - A slot is emptied or filled only while the host holds a turn for ``enabled.serial``, or where it had already reached
   just that (repair after a crash). Until then nothing happens.
-- A slot is emptied for a new build only when that build's release lies complete beside it.
+- A slot is emptied for a new build only when that build's release lies complete beside it, post-install done.
 - A pool is registered while it was checked since its nginx started, and enough of its processes live.
 
 The answer holds every piece of work that may be done now, most urgent first; doing any of them and asking again ends
@@ -30,6 +30,14 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Unpack:
+    build: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Post-install: make what the release needs beyond its own files."""
+
     build: str
     digest: str
 
@@ -65,7 +73,7 @@ class Prune:
     builds: tuple[str, ...]
 
 
-Work: TypeAlias = Fetch | Unpack | Stop | Start | Revive | Check | Prune
+Work: TypeAlias = Fetch | Unpack | Prepare | Stop | Start | Revive | Check | Prune
 
 
 def step(work: Work) -> str:
@@ -114,6 +122,8 @@ class View:
     slots: tuple[SlotView, ...]
     #: Complete releases on disk, by digest; newest first.
     releases: dict[str, str] = field(default_factory=dict)
+    #: Of those, the ones whose post-install is still to be done.
+    unprepared: frozenset[str] = frozenset()
     #: Complete archives on disk.
     archives: frozenset[str] = frozenset()
     #: Builds of which there is anything left of a download.
@@ -196,6 +206,8 @@ def _install(
         if view.releases.get(build) != wanted[build]:
             have = build in view.archives
             work.append(Unpack(build, wanted[build]) if have else Fetch(build, wanted[build]))
+        elif build in view.unprepared:
+            work.append(Prepare(build, wanted[build]))
         elif place.build is not None:
             work.append(Stop(place.index, place.build))
         else:

@@ -125,13 +125,15 @@ class ServiceAgent:
         complete, anything = machine.archives(self._layout, self.service)
         turn = self._zk.get(paths.turn(self.service, self._host.name))
         held = decode(Turn, turn.data) if turn else None
+        releases = machine.releases(self._layout, self.service)
         return View(
             config=config,
             enabled=self._enabled(),
             turn=held.serial if held else None,
             reached=machine.reached(self._layout, self.service),
             slots=machine.slot_views(self.service, config, running, self._slots, self._checked),
-            releases=machine.releases(self._layout, self.service),
+            releases=releases,
+            unprepared=machine.unprepared(self._layout, self.service, releases, config),
             archives=complete,
             downloads=anything,
         )

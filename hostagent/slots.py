@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import resource
-import shutil
 import signal
 import sys
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from fleet.files import read_or_none, sync_directory, write_atomic
 from fleet.loop import Trouble
 from fleet.model import ServiceConfig, decode
-from hostagent import launch, nginx
+from hostagent import environments, launch, nginx, search
 from hostagent.config import HostConfig
 from hostagent.http import NoAnswer
 from hostagent.layout import Group, Layout
@@ -100,16 +99,20 @@ class Slots:
         sockets = self._layout.sockets(service, slot)
         pool = config.pool
         port = config.ports[slot]
+        venv = environments.of(self._layout, service, build, pool)
+        made = self._layout.venv(venv) if venv else None
+        path = search.path(self._config.path)
         environment = {
             **pool.environment,
-            "PATH": self._path(),
+            "PATH": f"{made / 'bin'}{os.pathsep}{path}" if made else path,
+            **({"PINRAIL_INSTALL": str(made)} if made else {}),
             "PINRAIL_VERSION": build,
             "PINRAIL_HOST": self._config.name,
             "PINRAIL_SLOT": str(slot),
             "NEXT_DEPLOYMENT_ID": build,
         }
         ports = self._ports(pool.processes, port) if pool.listen == "port" else []
-        argv = tuple(self._python(a) for a in pool.command)
+        argv = self._command(pool.command, made / "bin" if made else None)
         processes = []
         for i in range(pool.processes):
             own = sockets / f"p{i}.sock"
@@ -148,6 +151,7 @@ class Slots:
             pool=tuple(processes),
             nginx=front,
             stop_seconds=pool.stop_seconds,
+            venv=venv,
             socket_group=self._socket_group(),
         )
 
@@ -186,16 +190,13 @@ class Slots:
         """nginx's group, when its workers are somebody else than we are. By convention named as its user."""
         return self._config.nginx_user if os.geteuid() == 0 and self._config.nginx_user != "root" else ""
 
-    def _path(self) -> str:
-        return os.pathsep.join([*map(str, self._config.path), os.environ.get("PATH", os.defpath)])
-
-    def _python(self, argument: str) -> str:
-        if "{python}" not in argument:
-            return argument
-        found = shutil.which("python3", path=self._path())
-        if found is None:
-            raise SlotTrouble("there is no python3 on the host's `path` or PATH, and the service's command asks for it")
-        return argument.replace("{python}", found)
+    def _command(self, command: tuple[str, ...], bin_: Path | None) -> tuple[str, ...]:
+        """``bin_``: of what post-install made."""
+        if not any("{python}" in a for a in command):
+            return command
+        own = bin_ / "python" if bin_ else None
+        python = str(own) if own and own.exists() else search.python(self._config.path)
+        return tuple(a.replace("{python}", python) for a in command)
 
     def _ports(self, count: int, port: int) -> list[int]:
         """Free loopback ports that no slot of this host was given."""

@@ -39,6 +39,8 @@ class SlotSpec(Wire):
     pool: tuple[ProcessSpec, ...]
     nginx: ProcessSpec
     stop_seconds: float
+    #: The environment that post-install made and the pool uses, by its name below ``venvs``; empty for none.
+    venv: str = ""
     #: Who, beside us, may use the sockets: nginx's group, where its workers are not of our user.
     socket_group: str = ""
 

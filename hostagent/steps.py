@@ -1,8 +1,4 @@
-"""Does the pieces of work that ``hostagent.plan`` names: one method each, idempotent, with a bound on its time.
-
-The seam for what comes between unpacking and starting (a virtualenv from the release's ``requirements.txt``, say) is
-``_unpack``: a further kind of work between it and ``Start``. There is none yet; a build brings what it needs.
-"""
+"""Does the pieces of work that ``hostagent.plan`` names: one method each, idempotent, with a bound on its time."""
 
 from __future__ import annotations
 
@@ -15,9 +11,12 @@ from fleet.files import read_or_none, write_atomic
 from fleet.loop import Trouble
 from fleet.model import Manifest, ServiceConfig, decode
 from hostagent import check, plan
+from hostagent.config import HostConfig
+from hostagent.environments import Environments
 from hostagent.fetch import Store, fetch, manifest
 from hostagent.layout import Group, Layout
 from hostagent.metrics import Metrics
+from hostagent.prepare import Prepare
 from hostagent.slots import Slots, SlotTrouble
 from hostagent.supervisor import Supervisor
 from hostagent.unpack import BadArchive, Limits, unpack
@@ -34,10 +33,19 @@ class Steps:
     """The work of one service on this host."""
 
     def __init__(
-        self, service: str, host: str, layout: Layout, supervisor: Supervisor, slots: Slots, store: Store, m: Metrics
+        self,
+        service: str,
+        host: HostConfig,
+        layout: Layout,
+        supervisor: Supervisor,
+        slots: Slots,
+        environments: Environments,
+        store: Store,
+        m: Metrics,
     ) -> None:
         self._service = service
         self._host = host
+        self._environments = environments
         self._layout = layout
         self._supervisor = supervisor
         self._slots = slots
@@ -52,6 +60,9 @@ class Steps:
                     self._fetch(build, digest, give_up)
                 case plan.Unpack(build, digest):
                     self._unpack(build, digest, give_up)
+                case plan.Prepare(build, digest):
+                    prepare = Prepare(self._layout, self._host.path, self._service, build, config.pool)
+                    prepare.run(self._environments, digest, give_up)
                 case plan.Stop(slot, build):
                     self._stop(slot, build, config, give_up)
                 case plan.Start(slot, build):
@@ -82,6 +93,7 @@ class Steps:
         found = decode(Manifest, read_or_none(self._layout.promise(self._service, build)))
         if release.exists():  # not complete, or of another digest: a build of that name was made anew
             complete.unlink(missing_ok=True)
+            self._environments.forget(self._service, build)
             _discard(release)
         try:
             if found is None or found.digest != digest:
@@ -115,7 +127,7 @@ class Steps:
         group = str(Group(self._service, slot, build))
         try:
             check.Pool(spec, config, look=lambda: self._supervisor.group(group), check=give_up).wait()
-            check.stamp(spec, config, self._host)
+            check.stamp(spec, config, self._host.name)
         except check.NotGood as e:
             words = check.tail(self._layout.log(self._service, slot, e.program))
             raise check.NotGood(f"{e} [its log: {words}]" if words else str(e), e.program) from e
@@ -125,9 +137,12 @@ class Steps:
             self._layout.manifest(self._service, build).unlink(missing_ok=True)  # from here on it is no release
             for leftover in self._layout.downloads(self._service, build):
                 leftover.unlink(missing_ok=True)
+            self._environments.forget(self._service, build)
+            self._layout.install_log(self._service, build).unlink(missing_ok=True)
             release = self._layout.release(self._service, build)
             if release.exists():
                 _discard(release)
+        self._environments.sweep()
 
 
 def _discard(release: Path) -> None:

@@ -21,7 +21,7 @@ import zstandard
 from fleet.files import sync_directory
 from hostagent.tar import BadArchive, TarMember, TarReader
 
-__all__ = ["BadArchive", "Limits", "sweep", "unpack"]
+__all__ = ["BadArchive", "Limits", "sweep", "sync", "unpack"]
 
 #: Largest window that we give memory for; zstd's own default limit for decompression.
 WINDOW_MAX = 128 * 1024 * 1024
@@ -74,7 +74,7 @@ def unpack(
     try:
         _fill(archive, fresh, digest, limits, check)
         fresh.chmod(0o755)
-        _sync(fresh)
+        sync(fresh)
         fresh.rename(release)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -213,7 +213,7 @@ def _stays_inside(parts: tuple[str, ...], member: TarMember) -> None:
             raise BadArchive(f"{member.name}: a symlink that leads outside, to {member.target}")
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
     """Everything below ``directory`` is on the disk afterwards: one call for its file system, not one a file."""
     libc = ctypes.CDLL(None, use_errno=True)
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

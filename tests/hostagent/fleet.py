@@ -13,6 +13,7 @@ import sys
 import tarfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,13 +77,14 @@ server.serve_forever()
 _COMMAND = "import typer; from pinrail.commands import host; app = typer.Typer(); host.add_to(app); app()"
 
 
-def archive(files: dict[str, str]) -> bytes:
+def archive(files: Mapping[str, str | bytes]) -> bytes:
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, text in sorted(files.items()):
+        for name, content in sorted(files.items()):
+            data = content.encode() if isinstance(content, str) else content
             info = tarfile.TarInfo(name)
-            info.size = len(text.encode())
-            tar.addfile(info, io.BytesIO(text.encode()))
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
     return zstandard.compress(raw.getvalue())
 
 
@@ -233,6 +235,10 @@ class Host:
     def archives(self) -> Path:
         return self.machine.directory / "archives" / self.service
 
+    def venvs(self) -> list[Path]:
+        """Of all services of the machine."""
+        return [p for p in (self.machine.directory / "venvs").glob("[!.]*") if p.is_dir()]
+
     def conf(self) -> list[Path]:
         return list((self.machine.directory / "conf.d").glob(f"{self.service}-*"))
 
@@ -249,7 +255,7 @@ class Host:
         else:
             self.zk.set(path, data, node.version)
 
-    def publish(self, build: str, mode: str = "ok", *, extra: dict[str, str] | None = None) -> str:
+    def publish(self, build: str, mode: str = "ok", *, extra: Mapping[str, str | bytes] | None = None) -> str:
         data = archive({"serve.py": SERVE, "mode": mode, **(extra or {})})
         self.digests[build] = digest_of(data)
         manifest = Manifest(

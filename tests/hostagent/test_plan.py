@@ -13,6 +13,7 @@ from hostagent.plan import (
     Check,
     Decision,
     Fetch,
+    Prepare,
     Prune,
     Reached,
     Revive,
@@ -85,6 +86,7 @@ def test_a_first_build_step_by_step() -> None:
     want = enabled(1, "a")
     assert work(view(want)) == [Fetch("a", digest("a"))]
     assert work(view(want, archives="a")) == [Unpack("a", digest("a"))]
+    assert work(replace(view(want, has="a"), unprepared=frozenset("a"))) == [Prepare("a", digest("a"))]
     assert work(view(want, has="a")) == [Start(0, "a")]
     started = replace(serving(0, "a"), checked=False)
     assert work(view(want, started, empty(1), has="a")) == [Check(0, "a")]
@@ -139,6 +141,9 @@ def test_nothing_is_stopped_before_the_new_release_is_complete() -> None:
         d = decide(view(enabled(3, "c", "b"), serving(0, "a"), serving(1, "b"), has="ab", archives=stage))
         assert not any(isinstance(w, Stop) for w in d.work)
         assert d.members == {0, 1}
+    v = view(enabled(3, "c", "b"), serving(0, "a"), serving(1, "b"), has="abc")
+    d = decide(replace(v, unprepared=frozenset("abc")))
+    assert d.work == (Prepare("c", digest("c")),) and d.members == {0, 1}
 
 
 def test_an_empty_slot_is_preferred_and_leftovers_go_when_the_new_one_serves() -> None:
@@ -242,6 +247,7 @@ class World:
     slots: dict[int, SlotView] = field(default_factory=dict)
     releases: set[str] = field(default_factory=set)
     archives: set[str] = field(default_factory=set)
+    prepared: set[str] = field(default_factory=set)
 
     def view(self) -> View:
         return View(
@@ -251,6 +257,7 @@ class World:
             reached=self.reached,
             slots=tuple(self.slots.get(i, empty(i)) for i in sorted({*range(self.config.slots), *self.slots})),
             releases={b: digest(b) for b in sorted(self.releases)},
+            unprepared=frozenset(self.releases - self.prepared),
             archives=frozenset(self.archives),
             downloads=frozenset(self.archives),
         )
@@ -273,7 +280,8 @@ class World:
                 assert w.slot not in d.members
             if isinstance(w, Start):
                 assert may and w.slot not in self.slots and w.build in self.releases and w.build in wanted
-            if isinstance(w, Fetch | Unpack):
+                assert w.build in self.prepared
+            if isinstance(w, Fetch | Unpack | Prepare):
                 assert may and w.build in wanted
             if isinstance(w, Prune):
                 assert not set(w.builds) & (wanted | {s.build for s in self.slots.values() if s.build})
@@ -286,6 +294,8 @@ class World:
             case Unpack(build):
                 self.releases |= set() if half else {build}
                 self.archives -= set() if half else {build}
+            case Prepare(build):
+                self.prepared |= set() if half else {build}
             case Start(slot, build):
                 if not half:
                     self.slots[slot] = SlotView(slot, 8000 + slot, build, 2, 2, True, False)
@@ -299,13 +309,18 @@ class World:
             case Check(slot):
                 self.slots[slot] = replace(self.slots[slot], checked=not half)
             case Prune(builds):
-                self.releases -= set(builds[: len(builds) // 2] if half else builds)
+                gone = set(builds[: len(builds) // 2] if half else builds)
+                self.releases -= gone
+                self.prepared -= gone
                 self.archives -= set() if half else set(builds)
 
 
 Event = st.one_of(
     st.tuples(st.just("enable"), st.lists(st.sampled_from("abcd"), max_size=2, unique=True)),
-    st.tuples(st.sampled_from(["turn", "no turn", "work", "half", "agent restart", "reboot", "crash"]), st.just([])),
+    st.tuples(
+        st.sampled_from(["turn", "no turn", "work", "half", "agent restart", "reboot", "crash", "another python"]),
+        st.just([]),
+    ),
 )
 
 
@@ -330,6 +345,8 @@ def test_from_wherever_it_was_interrupted_it_ends_in_what_is_enabled(
                 w.slots = {i: replace(s, checked=False) for i, s in w.slots.items()}
             case "reboot":
                 w.slots = {i: replace(s, checked=False, live=2, nginx=True, dead=False) for i, s in w.slots.items()}
+            case "another python":
+                w.prepared.clear()
             case "crash":
                 w.slots = {i: replace(s, live=0, dead=True) for i, s in w.slots.items()}
         w.look()
