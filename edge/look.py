@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -27,3 +28,16 @@ class Look:
     manager: int
     child: int | None
     vcls: tuple[Vcl, ...] = ()
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A look, and what follows of it and of earlier ones in the same life of Varnish. ``incarnation``: that life;
+    ``ready``: VCLs whose own probes have run; ``health``: VCL -> backend -> healthy or sick; ``refused``: VCL -> what
+    the compiler said."""
+
+    look: Look
+    incarnation: str = ""
+    ready: frozenset[str] = frozenset()
+    health: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)

@@ -29,6 +29,8 @@ class Want:
     match: tuple[Match, ...]
     current: tuple[Rendered, ...]
     staged: tuple[Rendered, ...] = ()
+    #: Seconds after which the probes of a VCL of this service have run, whatever they found.
+    probing: float = 0.0
 
 
 @dataclass(frozen=True)

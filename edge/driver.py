@@ -1,0 +1,143 @@
+"""What Varnish is made to do, and what was observed of it in its present life. Decides nothing: ``edge.plan`` does.
+
+All that is remembered here dies with the child or the manager that it was seen in, but for what a compiler refused.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from edge import plan, render
+from edge.look import Look, Observed
+from edge.plan import Action, Discard, Label, Load, Use, Want
+from edge.varnish import Refused, Varnish, VarnishTrouble
+from fleet import log
+
+_log = log.get()
+
+#: A VCL that did not compile is tried again after so many seconds (a compiler may have been killed).
+AGAIN = 30.0
+
+
+class Driver:
+    def __init__(
+        self,
+        varnish: Varnish,
+        took: Callable[[str, float], None] = lambda _phase, _seconds: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``took`` is told the seconds of each phase of a load: compile, probe, switch, drain."""
+        self._varnish = varnish
+        self._took = took
+        self._clock = clock
+        self._start_id = secrets.token_hex(4)
+        #: The life of this agent, its manager and its child: acks of another one are void.
+        self._incarnation = self.nothing
+        self._processes: tuple[int, int | None] = (0, None)
+        self._refused: dict[str, tuple[str, float]] = {}
+        self._ready: set[str] = set()
+        self._since: dict[str, float] = {}
+        self._health: dict[str, dict[str, str]] = {}
+        self._marked: set[tuple[str, str]] = set()
+        self._drains: dict[str, float] = {}
+
+    @property
+    def nothing(self) -> str:
+        """The incarnation of an ack while nothing can be said of Varnish."""
+        return f"{self._start_id}/none"
+
+    # -- observe --
+
+    def observe(self, wants: Sequence[Want]) -> Observed:
+        look = self._varnish.look()
+        if (look.manager, look.child) != self._processes:
+            self._new_processes(look)
+        if look.child is None:
+            raise VarnishTrouble("varnishd runs, but its child does not")
+        now = self._clock()
+        self._refused = {n: (text, at) for n, (text, at) in self._refused.items() if now < at + AGAIN}
+        self._probe(wants, look, now)
+        self._marked = {(vcl, b) for vcl, b in self._marked if vcl in self._since}
+        listed = {v.name for v in look.vcls}
+        for name in [n for n in self._drains if n not in listed]:
+            self._took("drain", now - self._drains.pop(name))
+        refused = {n: text for n, (text, _) in self._refused.items()}
+        return Observed(look, self._incarnation, frozenset(self._ready), dict(self._health), refused)
+
+    def _probe(self, wants: Sequence[Want], look: Look, now: float) -> None:
+        """Health by each VCL that matters. What a label points to counts as ready: it has been, or was adopted."""
+        points = set(plan.targets(look).values())
+        have = plan.loaded(look)
+        self._since = {n: self._since.get(n, now) for n in have}
+        self._ready &= set(have)
+        self._ready |= points & set(have)
+        self._health = {}
+        for w in wants:
+            for r in dict.fromkeys((*w.current[:1], *w.staged[:1], *(c for c in w.current if c.name in points))):
+                if r.name not in have:
+                    continue
+                health = self._health[r.name] = self._varnish.health(r.name)
+                good = all(health.get(b) == "healthy" for b in r.backends)
+                if r.name not in self._ready and (good or now - self._since[r.name] >= w.probing):
+                    self._ready.add(r.name)
+                    self._took("probe", now - self._since[r.name])
+
+    def _new_processes(self, look: Look) -> None:
+        """Another manager or child: nothing that was known of health holds any more, and earlier acks are void."""
+        self._ready, self._since, self._drains, self._marked = set(), {}, {}, set()
+        self._incarnation = f"{self._start_id}/{look.manager}@{self._varnish.started(look.manager)}/{look.child}"
+        panic = self._varnish.panic()
+        self._processes = (look.manager, look.child)
+        _log.info("Varnish", manager=look.manager, child=look.child, **({"panic": panic} if panic else {}))
+
+    # -- apply --
+
+    def mark(self, wants: Sequence[Want], left: Mapping[str, frozenset[tuple[str, str]]]) -> None:
+        """A member that ``left`` gets no new request from now on; the compile without it follows in its time."""
+        for w in wants:
+            for r in (*w.current, *w.staged):
+                for backend, at in r.backends.items() if r.name in self._health else ():
+                    marked = (r.name, backend) in self._marked
+                    if (at in left[w.service]) != marked:
+                        _told(partial(self._varnish.mark, r.name, backend, "auto" if marked else "sick"))
+                        self._marked ^= {(r.name, backend)}
+
+    def apply(self, actions: Sequence[Action]) -> None:
+        """In order. VarnishTrouble where Varnish is not as it looked; what it refused to compile is remembered."""
+        for action in actions:
+            began = self._clock()
+            match action:
+                case Load(vcl, _):
+                    self._load(vcl, began)
+                case Label(label, name):
+                    _told(partial(self._varnish.label, label, name))
+                    self._took("switch", self._clock() - began)
+                    _log.info("committed", label=label, vcl=name)
+                case Use(name):
+                    if name not in self._refused:
+                        _told(partial(self._varnish.use, name))
+                case Discard(name):
+                    _told(partial(self._varnish.discard, name))
+                    self._drains.setdefault(name, began)
+
+    def _load(self, vcl: render.Rendered, began: float) -> None:
+        try:
+            self._varnish.load(vcl.name, vcl.text)
+        except Refused as e:
+            self._refused[vcl.name] = (e.text.strip(), self._clock())
+            _log.error("Varnish refused a VCL; the last good one serves on", vcl=vcl.name, error=e.text.strip())
+            return
+        seconds = self._clock() - began
+        self._took("compile", seconds)
+        _log.info("loaded", vcl=vcl.name, seconds=f"{seconds:.3f}")
+
+
+def _told(order: Callable[[], None]) -> None:
+    """A refusal here means that Varnish is not as it looked a moment ago: look again."""
+    try:
+        order()
+    except Refused as e:
+        raise VarnishTrouble(f"varnishd refused {e}") from e
