@@ -55,7 +55,7 @@ class Agent:
         self._catalog = Catalog({n: Service(g.config, g.plan, g.sets) for n, g in good.items()}, metrics.held, clock)
         self._renderings = Renderings({n: g.epochs for n, g in good.items()}, partial(metrics.load, "render"), clock)
         self._driver = Driver(varnish, metrics.load, clock)
-        self._revisit = Revisit(wake, config.every)
+        self._revisit = Revisit(wake, config.every, clock)
         self._report = Report(self._catalog, self._presence, metrics, self._revisit)
         self._clock = clock
         #: Root VCL -> the services it hands over to.

@@ -39,7 +39,9 @@ class Report:
             self._metrics.epoch(w.service, ack.applied)
             self._metrics.backends(w.service, total, good)
             if ack.drained < w.epoch or any(good[v] < n for v, n in total.items()):
-                self._revisit.within(0.25)
+                self._revisit.unfinished(w.service, (w.epoch, tuple(total.items())))
+            else:
+                self._revisit.finished(w.service)
 
     def nothing(self, wants: Sequence[Want], incarnation: str, error: str) -> None:
         """Varnish is away or not itself: whatever was said before no longer holds."""
