@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from barrier import bodies, problems, routes_nodes, routes_rollouts, routes_services
+from barrier import bodies, problems, routes_audit, routes_nodes, routes_rollouts, routes_services
 from barrier.context import Anyway, Api
 from barrier.problems import MEDIA_TYPE, Problem
 from fleet.loop import Trouble
@@ -35,7 +35,7 @@ def create(api: Api) -> FastAPI:
     )
     app.state.api = api
     problems.install(app)
-    for routes in (routes_services, routes_rollouts, routes_nodes):
+    for routes in (routes_services, routes_rollouts, routes_nodes, routes_audit):
         app.include_router(routes.router)
 
     @app.get("/healthz", tags=["health"])

@@ -11,6 +11,7 @@ from typing import Literal
 
 from barrier.config import TokenEntry, TokensFile
 from barrier.problems import Problem
+from barrier.store.audit import By
 from fleet import config, log
 
 Role = Literal["read", "deploy", "admin"]
@@ -26,6 +27,10 @@ class Principal:
 
     name: str
     role: Role
+
+    def because(self, reason: str) -> By:
+        """As the audit has it."""
+        return By(self.name, self.role, reason)
 
 
 def digest(token: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
@@ -14,9 +14,6 @@ from barrier.hub import Hub
 from barrier.metrics import Metrics
 from barrier.problems import Problem
 from barrier.store import Store
-from fleet import log
-
-_log = log.get()
 
 
 @dataclass(frozen=True)
@@ -26,10 +23,6 @@ class Api:
     builds: Builds
     metrics: Metrics
     hub: Hub
-
-    def audit(self, who: Principal, what: str, why: str = "", **facts: Any) -> None:
-        """One line for every change: who, what, why, and the epochs before and after where there are any."""
-        _log.info(f"{who.name} {what}", by=who.name, role=who.role, why=why, **facts)
 
 
 def _context(request: Request) -> Api:

@@ -13,6 +13,7 @@ from barrier import machine, snapshot, turns
 from barrier.election import Election
 from barrier.metrics import Metrics
 from barrier.predicates import Missing
+from barrier.pruning import Pruner
 from barrier.snapshot import BadPayload, Fleet, Snapshot
 from barrier.stalls import Stalls
 from barrier.view import View
@@ -47,6 +48,7 @@ class Controller:
         self._wall = wall
         self._election = Election(zk, name)
         self._stalls = Stalls()
+        self._pruner = Pruner(zk, monotonic=monotonic)
         self._known: set[str] = set()
         self._entered: dict[str, tuple[int, RolloutState, float]] = {}
         self._step_began: dict[str, tuple[int, int, float]] = {}
@@ -67,6 +69,7 @@ class Controller:
         services = self._zk.children(paths.SERVICES)
         self._forget(frozenset(services))
         said = [self._drive(s, fleet, fence) for s in services]
+        self._pruner.prune(fence)
         return "leading; " + ("; ".join(said) if said else "no service is configured")
 
     def _forget(self, remaining: frozenset[str]) -> None:

@@ -64,6 +64,5 @@ def list_hosts(api: Connected, _: Reader) -> list[HostView]:
 @router.post("/edges/{edge}/evict")
 def evict(edge: NodeName, body: Eviction, api: Connected, who: Deployer) -> Evicted:
     """Barriers no longer wait for the edge: whoever asks this says that no user's request reaches it any more."""
-    rostered = roster.evict(api.store, edge)
-    api.audit(who, f"evicted {edge}", body.reason, edge=edge)
+    rostered = roster.evict(api.store, edge, who.because(body.reason))
     return Evicted(edge=edge, rostered=rostered, alive=edge in api.store.fleet().alive)

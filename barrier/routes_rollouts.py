@@ -82,19 +82,9 @@ def begin(
         hold=body.hold,
         idempotency_key=idempotency_key,
     )
-    rollout, made = rollouts.begin(api.store, wanted, expected_epoch=body.expected_epoch)
+    rollout, made = rollouts.begin(api.store, wanted, who.because(body.reason), expected_epoch=body.expected_epoch)
     response.headers["location"] = f"/v1/services/{service}/rollouts/{rollout.number}"
-    if not made:
-        response.status_code = 200
-        return rollout
-    api.audit(
-        who,
-        f"begins rollout {rollout.number} of {service} to {body.build}",
-        body.reason,
-        service=service,
-        rollout=rollout.number,
-        epoch_before=snap.plan.epoch,
-    )
+    response.status_code = 201 if made else 200
     return rollout
 
 
@@ -159,15 +149,4 @@ def ask(
 ) -> Rollout:
     """Ask it of the rollout; the leader takes it up at once. 409 where the rollout cannot do that now."""
     api.store.read(service)
-    reason = body.reason if body else ""
-    rollout = rollouts.ask(api.store, service, number, verb, by=who.name, reason=reason)
-    epoch = api.store.plan(service).epoch
-    api.audit(
-        who,
-        f"asks to {verb} rollout {number} of {service}",
-        reason,
-        service=service,
-        rollout=number,
-        epoch_before=epoch,
-    )
-    return rollout
+    return rollouts.ask(api.store, service, number, verb, who.because(body.reason if body else ""))

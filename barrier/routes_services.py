@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import ValidationError
 
 from barrier import predicates
-from barrier.bodies import BarrierView, EdgeMissing, ServiceLine, ServiceView, Version
+from barrier.bodies import BarrierView, EdgeMissing, Reason, ServiceLine, ServiceView, Version
 from barrier.context import Admin, Connected, Deployer, Reader
 from barrier.predicates import Missing
 from barrier.problems import Problem, from_validation
@@ -21,6 +21,9 @@ from fleet.model import Plan, ServiceConfig
 from fleet.names import Service
 
 router = APIRouter(prefix="/v1/services", tags=["services"])
+
+#: Why, where the body is something else.
+QueryReason = Annotated[Reason, Query()]
 
 _BARRIER = re.compile(r"(applied|staged|drained)-(\d{1,15})|healthy-(.+)")
 
@@ -61,24 +64,27 @@ def get_plan(service: Service, api: Connected, _: Reader) -> Plan:
 
 @router.put("/{service}/config")
 def put_config(
-    service: Service, body: Annotated[dict[str, Any], Body()], api: Connected, who: Admin, response: Response
+    service: Service,
+    body: Annotated[dict[str, Any], Body()],
+    api: Connected,
+    who: Admin,
+    response: Response,
+    reason: QueryReason = "",
 ) -> ServiceConfig:
     """Configure a service; 201 when that made it. An unknown key is an error, and nothing is changed then."""
     try:
         config = ServiceConfig.model_validate(body, extra="forbid")
     except ValidationError as e:
         raise from_validation(list(e.errors(include_url=False, include_context=False))) from e
-    made = services.configure(api.store, service, config)
+    made = services.configure(api.store, service, config, who.because(reason))
     response.status_code = 201 if made else 200
-    api.audit(who, f"{'made' if made else 'configured'} {service}", service=service)
     return config
 
 
 @router.delete("/{service}", status_code=204)
-def delete_service(service: Service, api: Connected, who: Admin) -> None:
+def delete_service(service: Service, api: Connected, who: Admin, reason: QueryReason = "") -> None:
     """Remove a service and everything known about it. Its hosts stop it, its edges no longer route to it."""
-    services.remove(api.store, service)
-    api.audit(who, f"removed {service}", service=service)
+    services.remove(api.store, service, who.because(reason))
 
 
 def _missing(snap: Snapshot, kind: str, number: int, version: str) -> tuple[Missing, ...]:
@@ -130,15 +136,7 @@ async def get_barrier(
 
 
 def _changed(api: Connected, service: str, operation: str, body: Version, who: Deployer, kind: str) -> BarrierView:
-    before, after = steps.change(api.store, service, operation, body.version, by=who.name)
-    api.audit(
-        who,
-        f"{operation} {body.version} of {service}",
-        body.reason,
-        service=service,
-        epoch_before=before.epoch,
-        epoch=after.epoch,
-    )
+    after = steps.change(api.store, service, operation, body.version, who.because(body.reason))
     return barrier_view(api.store.read(service), f"{kind}-{after.epoch}")
 
 

@@ -17,6 +17,8 @@ CANDIDATES = "/controllers/leader"
 #: Persistent; its version is raised once by every new leader, and every write of a leader checks it.
 FENCE = "/controllers/fence"
 AUDIT = "/audit"
+#: Entries are sequential: this and ten digits.
+AUDIT_PREFIX = "e-"
 
 
 def service(s: str) -> str:
@@ -88,6 +90,10 @@ def rollout(s: str, number: int) -> str:
 def active_rollout(s: str) -> str:
     """The active rollout's number; creating this node is the lock."""
     return f"{SERVICES}/{s}/rollout"
+
+
+def audit(name: str) -> str:
+    return f"{AUDIT}/{name}"
 
 
 def rostered(edge: str) -> str:

@@ -39,8 +39,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Create:
+    """``sequence``: the server appends ten digits that grow with every such node below the same parent."""
+
     path: str
     data: bytes
+    sequence: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,8 +218,8 @@ class ZooKeeper:
         t = self._client.transaction()
         for op in ops:
             match op:
-                case Create(path, data):
-                    t.create(path, data)
+                case Create(path, data, sequence):
+                    t.create(path, data, sequence=sequence)
                 case Set(path, data, version):
                     t.set_data(path, data, version)
                 case Delete(path, version):

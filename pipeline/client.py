@@ -134,13 +134,14 @@ class Client:
     def plan(self, service: str) -> Plan:
         return Plan.model_validate(self.call("GET", f"/v1/services/{service}/plan"))
 
-    def configure(self, service: str, config: object) -> dict[str, Any]:
+    def configure(self, service: str, config: object, reason: str = "") -> dict[str, Any]:
         """Write the service's configuration; makes the service where there is none."""
-        found: dict[str, Any] = self.call("PUT", f"/v1/services/{service}/config", body=config)
+        path = f"/v1/services/{service}/config{_query(reason=reason)}"
+        found: dict[str, Any] = self.call("PUT", path, body=config)
         return found
 
-    def remove(self, service: str) -> None:
-        self.call("DELETE", f"/v1/services/{service}")
+    def remove(self, service: str, reason: str = "") -> None:
+        self.call("DELETE", f"/v1/services/{service}{_query(reason=reason)}")
 
     # -- rollouts --
 
@@ -241,9 +242,20 @@ class Client:
         found: dict[str, Any] = self.call("POST", f"/v1/edges/{edge}/evict", body={"reason": reason}, repeatable=True)
         return found
 
+    def audit(self, service: str | None = None, last: int = 50) -> list[dict[str, Any]]:
+        """The last changes, newest first."""
+        found: list[dict[str, Any]] = self.call("GET", f"/v1/audit{_query(service=service, last=last)}")
+        return found
+
     def ready(self) -> dict[str, Any]:
         found: dict[str, Any] = self.call("GET", "/readyz")
         return found
+
+
+def _query(**wanted: str | int | None) -> str:
+    """A query string of what is there."""
+    there = {k: v for k, v in wanted.items() if v not in (None, "")}
+    return f"?{httpx.QueryParams(there)}" if there else ""
 
 
 def _problem(answer: httpx.Response) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from barrier import machine
 from barrier.snapshot import parse
+from barrier.store import audit
+from barrier.store.audit import By
 from barrier.store.reading import TRIES, Refused, Store
 from fleet import paths
 from fleet.model import Request, Rollout, RolloutState
@@ -22,7 +24,7 @@ def unlocked(service: str) -> Sequence[Op]:
     return [Create(lock, b"0"), Delete(lock)]
 
 
-def begin(store: Store, wanted: Rollout, *, expected_epoch: int | None = None) -> tuple[Rollout, bool]:
+def begin(store: Store, wanted: Rollout, by: By, *, expected_epoch: int | None = None) -> tuple[Rollout, bool]:
     """Take the lock and queue ``wanted`` under the next number; True: made now, False: by that key before."""
     service = wanted.service
     for _ in range(TRIES):
@@ -52,7 +54,17 @@ def begin(store: Store, wanted: Rollout, *, expected_epoch: int | None = None) -
         if expected_epoch is not None and snap.plan_version is not None:
             ops.append(Check(paths.plan(service), snap.plan_version))
         try:
-            store.zk.commit(ops)
+            audit.commit(
+                store.zk,
+                ops,
+                by,
+                "deploy",
+                f"begins rollout {number} of {service} to {wanted.build}",
+                service=service,
+                rollout=number,
+                version=wanted.build,
+                epoch_before=snap.plan.epoch,
+            )
         except Conflict:
             continue
         return rollout, True
@@ -80,9 +92,7 @@ def ask(
     service: str,
     number: int,
     verb: Literal["pause", "resume", "abort", "rollback"],
-    *,
-    by: str,
-    reason: str = "",
+    by: By,
 ) -> Rollout:
     """Leave a request on the rollout for the leader. Refused when the table holds no such transition."""
     for _ in range(TRIES):
@@ -91,7 +101,7 @@ def ask(
         if node is None:
             raise Refused("unknown", f"{service} has no rollout {number}", rollouts=store.numbers(service)[-20:])
         rollout = parse(Rollout, node, path)
-        asked = rollout.model_copy(update={"request": Request(verb=verb, by=by, reason=reason)})
+        asked = rollout.model_copy(update={"request": Request(verb=verb, by=by.name, reason=by.reason)})
         ops: list[Op] = [Set(path, asked.encode(), node.version)]
         if rollout.done:
             _check_rollback(store, rollout, verb)
@@ -100,7 +110,17 @@ def ask(
             hint = ": roll it back instead" if verb == "abort" and rollout.state is RolloutState.SWITCHED else ""
             raise Refused("conflict", f"rollout {number} is {rollout.state}: it cannot {verb}{hint}")
         try:
-            store.zk.commit(ops)
+            audit.commit(
+                store.zk,
+                ops,
+                by,
+                verb,
+                f"asks to {verb} rollout {number} of {service}",
+                service=service,
+                rollout=number,
+                version=rollout.build,
+                epoch_before=store.plan(service).epoch,
+            )
         except Conflict:
             continue
         return asked

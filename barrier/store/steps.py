@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from barrier import plans, predicates
 from barrier.snapshot import Snapshot
+from barrier.store import audit
+from barrier.store.audit import By
 from barrier.store.reading import TRIES, Refused, Store
 from barrier.store.rollouts import unlocked
 from fleet import paths
 from fleet.model import Plan
 from fleet.zk import Check, Conflict, Set, ZooKeeperTrouble
 
+_SAYS = {"withdraw": "withdraws", "offer": "offers", "stage": "stages", "default": "commits"}
 
-def change(store: Store, service: str, operation: str, version: str, *, by: str) -> tuple[Plan, Plan]:
-    """One operation on the plan while no rollout is active; the plan before and after.
+
+def change(store: Store, service: str, operation: str, version: str, by: By) -> Plan:
+    """One operation on the plan while no rollout is active; the plan that this made.
 
     The same fence and compare-and-set as the leader's writes: whoever leads, it has not read another plan.
     """
@@ -25,13 +29,23 @@ def change(store: Store, service: str, operation: str, version: str, *, by: str)
             )
         if fence is None or snap.plan_version is None:
             raise ZooKeeperTrouble("no replica of the barrier service has led yet: try again")
-        after = _operate(snap, operation, version).model_copy(update={"updated_by": by, "rollout": None})
+        after = _operate(snap, operation, version).model_copy(update={"updated_by": by.name, "rollout": None})
         write = Set(paths.plan(service), after.encode(), snap.plan_version)
         try:
-            store.zk.commit([Check(paths.FENCE, fence.version), *unlocked(service), write])
+            audit.commit(
+                store.zk,
+                [Check(paths.FENCE, fence.version), *unlocked(service), write],
+                by,
+                operation,
+                f"{_SAYS[operation]} {version} of {service}",
+                service=service,
+                version=version,
+                epoch_before=snap.plan.epoch,
+                epoch_after=after.epoch,
+            )
         except Conflict:
             continue
-        return snap.plan, after
+        return after
     raise ZooKeeperTrouble(f"the plan of {service} keeps changing under this request: try again")
 
 

@@ -105,6 +105,7 @@ def _read(file: Path) -> Any:
 def set_(
     service: Annotated[str, typer.Argument(metavar="SERVICE", show_default=False)],
     file: Annotated[Path, typer.Argument(metavar="FILE", help=".toml or .json", show_default=False)],
+    reason: Annotated[str, typer.Option(help="Why; kept in the audit.")] = "",
     as_json: Json = False,
     directory: Dir = None,
 ) -> None:
@@ -112,7 +113,7 @@ def set_(
     with reported():
         body = _read(file)
         with barrier_service(directory, "admin") as client:
-            found = client.configure(service_name(service), body)
+            found = client.configure(service_name(service), body, reason)
         if as_json:
             typer.echo(json.dumps(found, indent=2))
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet.names import build_name, service_name
-from pinrail.commands import nodes
+from pinrail.commands import audit, nodes
 from pinrail.connect import Dir, barrier_service
 from pinrail.errors import CommandError, fail, reported
 
@@ -206,3 +206,4 @@ def add_to(app: typer.Typer) -> None:
     app.command()(rollback)
     app.add_typer(_rollout)
     nodes.add_to(app)
+    audit.add_to(app)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from barrier import api, auth, service
+from barrier.context import Api
 from barrier.controller import Controller
+from barrier.hub import Hub
 from barrier.metrics import Metrics
 from barrier.store import Store, rollouts, services
+from barrier.store.audit import By
 from fleet import loop
 from fleet.loop import Wake
 from fleet.model import Rollout, ServiceConfig
 from fleet.zk import ZooKeeper
 from tests.barrier.fleet import Connect, Edge, Host, Thread
+from tests.barrier.http import DIGEST, TOKENS, Http, Published, write_tokens
 from tests.conftest import eventually
 
 T = TypeVar("T", bound=Thread)
 
-DIGEST = "sha256:" + "0" * 64
+ANN = By("ann", "admin", "a test")
 
 
 class Replica:
@@ -60,7 +67,7 @@ class Fleet:
 
     def configure(self, **fields: object) -> None:
         config = ServiceConfig.model_validate({"stall_seconds": 0.3, "waves": {"concurrency": 1}} | fields)
-        services.configure(self.store, "shop", config)
+        services.configure(self.store, "shop", config, ANN)
 
     def edge(self, name: str, **fields: object) -> Edge:
         edge = Edge(self.connect, name)
@@ -82,17 +89,17 @@ class Fleet:
         self.replicas.append(replica)
         return replica
 
+    @staticmethod
+    def wanted(build: str, **fields: object) -> Rollout:
+        asked = {"number": 1, "service": "shop", "build": build, "digest": DIGEST, "by": "ann"}
+        return Rollout.model_validate(asked | fields)
+
     def begin(self, build: str, **fields: object) -> Rollout:
-        rollout, _ = rollouts.begin(
-            self.store,
-            Rollout.model_validate(
-                {"number": 1, "service": "shop", "build": build, "digest": DIGEST, "by": "ann"} | fields
-            ),
-        )
+        rollout, _ = rollouts.begin(self.store, self.wanted(build, **fields), ANN)
         return rollout
 
     def ask(self, number: int, verb: str) -> None:
-        rollouts.ask(self.store, "shop", number, verb, by="ann", reason="a test")  # type: ignore[arg-type]
+        rollouts.ask(self.store, "shop", number, verb, ANN)  # type: ignore[arg-type]
 
     def get(self, number: int) -> Rollout:
         rollout = self.store.rollout("shop", number)
@@ -120,6 +127,30 @@ class Fleet:
             thread.stop()
         for replica in self.replicas:
             replica.kill()
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    path = tmp_path / "tokens.toml"
+    write_tokens(path, TOKENS)
+    return path
+
+
+@pytest.fixture
+def http(connect: Callable[..., ZooKeeper], tokens: Path) -> Iterator[Http]:
+    hub = Hub()
+    context = Api(Store(connect(hub)), auth.Tokens(tokens), Published(), Metrics(), hub)
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()
+    server = service._Server(api.create(context), sock, Wake())
+    server.start()
+    made = Http(f"http://127.0.0.1:{sock.getsockname()[1]}")
+    eventually("the API to answer", lambda: made("GET", "/healthz").status_code == 200)
+    yield made
+    made.close()
+    server.stop()
+    sock.close()
 
 
 @pytest.fixture

@@ -3,104 +3,15 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 
-from barrier import api, auth, service
-from barrier.context import Api
-from barrier.hub import Hub
-from barrier.metrics import Metrics
-from barrier.store import Store
-from fleet.loop import Wake
-from fleet.model import Manifest
-from fleet.zk import ZooKeeper
-from tests.barrier.conftest import DIGEST, Fleet
+from tests.barrier.conftest import Fleet
+from tests.barrier.http import CONFIG, Http, write_tokens
 from tests.conftest import ZooKeeperServer, eventually
-
-TOKENS = {"read": "r-token", "deploy": "d-token", "admin": "a-token"}
-
-
-class Published:
-    """Builds A to E of any service."""
-
-    def manifest(self, service: str, build: str) -> Manifest | None:
-        if build not in self.names(service):
-            return None
-        return Manifest(service=service, build=build, digest=DIGEST, size=1, unpacked=1, files=1)
-
-    def names(self, service: str) -> list[str]:
-        return list("ABCDE")
-
-
-def write_tokens(path: Path, tokens: dict[str, str]) -> None:
-    lines = []
-    for role, token in tokens.items():
-        lines += ["[[token]]", f'name = "{role}er"', f'role = "{role}"', f'sha256 = "{auth.digest(token)}"']
-    path.write_text("\n".join(lines))
-
-
-class Http:
-    """Requests with a role's token; answers are checked to be problem documents where they are errors."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._client = httpx.Client(base_url=url, timeout=20)
-
-    def __call__(
-        self,
-        method: str,
-        path: str,
-        *,
-        role: str = "deploy",
-        token: str | None = None,
-        headers: dict[str, str] | None = None,
-        body: object = None,
-    ) -> httpx.Response:
-        bearer = {"authorization": f"Bearer {token or TOKENS[role]}"}
-        answer = self._client.request(method, path, headers=bearer | (headers or {}), json=body)
-        if answer.status_code >= 400:
-            assert answer.headers["content-type"] == "application/problem+json", answer.text
-            problem = answer.json()
-            assert problem["status"] == answer.status_code
-            assert problem["title"]
-            assert problem["detail"]
-        return answer
-
-    def close(self) -> None:
-        self._client.close()
-
-
-@pytest.fixture
-def tokens(tmp_path: Path) -> Path:
-    path = tmp_path / "tokens.toml"
-    write_tokens(path, TOKENS)
-    return path
-
-
-@pytest.fixture
-def http(connect: Callable[..., ZooKeeper], tokens: Path) -> Iterator[Http]:
-    hub = Hub()
-    context = Api(Store(connect(hub)), auth.Tokens(tokens), Published(), Metrics(), hub)
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    sock.listen()
-    server = service._Server(api.create(context), sock, Wake())
-    server.start()
-    made = Http(f"http://127.0.0.1:{sock.getsockname()[1]}")
-    eventually("the API to answer", lambda: made("GET", "/healthz").status_code == 200)
-    yield made
-    made.close()
-    server.stop()
-    sock.close()
-
-
-CONFIG = {"stall_seconds": 0.3, "waves": {"concurrency": 2}}
 
 
 def test_tokens_decide_who_may_do_what(http: Http, tokens: Path) -> None:

@@ -20,8 +20,8 @@ from fleet.model import Manifest
 from fleet.s3 import ObjectStore, manifest_key
 from pinrail.cli import app
 from pipeline.client import BarrierAway, BarrierError, Client
-from tests.barrier.conftest import DIGEST, Fleet
-from tests.barrier.test_api import TOKENS, write_tokens
+from tests.barrier.conftest import Fleet
+from tests.barrier.http import DIGEST, TOKENS, write_tokens
 from tests.conftest import eventually, free_port
 
 PINRAIL = [sys.executable, "-m", "pinrail"]
@@ -138,6 +138,10 @@ def test_a_deploy_job_from_the_first_command_to_the_last(services: list[Service]
     fleet.threads.remove(edge)
     assert json.loads(pinrail("evict", "edge-1", "--reason", "sold", "--json").stdout)["rostered"]
     assert json.loads(pinrail("edges", "--json").stdout) == []
+    newest, *older = json.loads(pinrail("audit", "--json").stdout)
+    assert (newest["action"], newest["edge"], newest["why"], newest["by"]) == ("evict", "edge-1", "sold", "deployer")
+    assert [e["action"] for e in older] == ["rollback", "deploy", "deploy", "deploy", "configure"]
+    assert "rollback rollout 3 of shop" in pinrail("audit", "shop", "--last", "1", COLUMNS="200").stdout
     assert [s.stop() for s in services if s is not leader] == [0]
 
 

@@ -10,7 +10,7 @@ from barrier.store import roster
 from fleet import paths
 from fleet.model import RolloutState
 from fleet.zk import Check, Conflict, Set, ZooKeeper
-from tests.barrier.conftest import Fleet
+from tests.barrier.conftest import ANN, Fleet
 from tests.conftest import eventually
 
 
@@ -185,7 +185,7 @@ def test_a_stalled_edge_is_named_and_an_eviction_lets_the_rollout_go_on(small: F
     number = small.begin("B").number
     eventually("the stall to be said", lambda: small.get(number).stalled)
     assert small.get(number).stalled == ("edge-2: no ack (its agent is away)",)
-    assert roster.evict(small.store, "edge-2")
+    assert roster.evict(small.store, "edge-2", ANN)
     assert small.until(number, "switched", done=True).stalled == ()
 
 
