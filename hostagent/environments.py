@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from fleet.files import read_or_none, sync_directory, write_atomic
 from fleet.model import Pool, Wire, decode
-from hostagent import launch
+from hostagent import failpoint, launch
 from hostagent.layout import Layout
 from hostagent.spec import SlotSpec
 from hostagent.unpack import sync
@@ -105,6 +105,7 @@ class Environments:
                 fill(venv)
                 self._end(note.venv)
                 sync(venv)
+                failpoint.at(service, build, "prepare.filled")
                 write_atomic(venv / _MARKER, b"")
             except BaseException:
                 self._remove(note.venv)

@@ -19,6 +19,7 @@ from fleet.files import sync_directory
 from fleet.loop import Trouble
 from fleet.model import Manifest
 from fleet.s3 import archive_key, manifest_key
+from hostagent import failpoint
 
 _CHUNK = 1024 * 1024
 
@@ -63,6 +64,7 @@ def fetch(store: Store, wanted: Manifest, archive: Path, progress: Callable[[int
     except BadBuild:
         part.unlink()
         raise
+    failpoint.at(wanted.service, wanted.build, "fetch.verified")
     part.rename(archive)
     sync_directory(archive.parent)
 

@@ -55,7 +55,9 @@ class Prepare:
         about = self._about(python, give_up) if python else ""
         asked = environments.asked(digest, self._pool)
         fresh = hashlib.sha256(about.encode())
-        for part in [asked.encode()] if self._pool.install else self._recipe(digest):
+        # A command is told what it is run for, and may keep it: what it makes is shared with nobody.
+        own = [asked.encode(), self._service.encode(), self._build.encode()]
+        for part in own if self._pool.install else self._recipe(digest):
             fresh.update(hashlib.sha256(part).digest())
         note = Note(venv=fresh.hexdigest()[:32], asked=asked)
         fill = self._command if self._pool.install else self._virtualenv

@@ -18,7 +18,7 @@ from fleet.files import write_atomic
 from fleet.loop import Trouble
 from fleet.model import Enabled, Endpoint, HostStatus, Member, ServiceConfig, Slot, SlotState, Turn, decode
 from fleet.zk import ZooKeeper
-from hostagent import machine, plan
+from hostagent import failpoint, machine, plan
 from hostagent.config import HostConfig
 from hostagent.layout import Layout
 from hostagent.membership import Membership
@@ -160,7 +160,12 @@ class ServiceAgent:
                 weight=s.live,
                 name=self._host.name,
             )
+        new = [s.build for s in view.slots if s.index in decision.members and s.build]
+        for build in new:
+            failpoint.at(self.service, build, "register.before")
         self._members.apply(wanted, endpoints)
+        for build in new:
+            failpoint.at(self.service, build, "register.after")
 
     def _reach(self, view: View, decision: plan.Decision) -> int:
         """The serial to report; kept on disk when it is new."""
@@ -169,9 +174,12 @@ class ServiceAgent:
         if decision.complete and not view.reached.matches(view.enabled):
             new = Reached(serial=view.enabled.serial, builds=view.enabled.builds)
             file = self._layout.reached(self.service)
+            newest = new.builds[0].build if new.builds else ""
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
+                failpoint.at(self.service, newest, "reached.before")
                 write_atomic(file, new.encode())
+                failpoint.at(self.service, newest, "reached.after")
             except OSError as e:
                 raise Trouble(f"cannot write {file}: {e.strerror}") from e
             return new.serial

@@ -18,7 +18,7 @@ from pathlib import Path
 from fleet.files import read_or_none, sync_directory, write_atomic
 from fleet.loop import Trouble
 from fleet.model import ServiceConfig, decode
-from hostagent import environments, launch, nginx, search
+from hostagent import environments, failpoint, launch, nginx, search
 from hostagent.config import HostConfig
 from hostagent.http import NoAnswer
 from hostagent.layout import Group, Layout
@@ -70,9 +70,11 @@ class Slots:
         (prefix / "temp").mkdir(parents=True, exist_ok=True)
         write_atomic(prefix / "nginx.conf", nginx.render(self._values(spec, config, prefix)))
         write_atomic(self._layout.spec(service, slot), spec.encode())
+        failpoint.at(service, build, "start.described")
         self._flip(service, slot, build)
         write_group(self._layout.group_conf(service, slot), group, self._programs(spec))
         self._supervisor.reload()
+        failpoint.at(service, build, "start.written")
         self._supervisor.add(group)
         # supervisord starts it at its next look around; only then its states mean something.
         deadline = time.monotonic() + _SLACK
@@ -241,6 +243,7 @@ class Slots:
         group = str(Group(service, slot, build))
         self._layout.group_conf(service, slot).unlink(missing_ok=True)
         self._supervisor.reload()
+        failpoint.at(service, build, "stop.unlisted")
         self._supervisor.stop(group)
         deadline = time.monotonic() + (spec.stop_seconds if spec else 0) + _SLACK
         while not self._supervisor.remove(group):
@@ -250,5 +253,6 @@ class Slots:
         for program in spec.programs if spec else ():
             if alive := launch.end_leftovers(Path(program.pidfile)):
                 raise SlotTrouble(f"processes of {group} do not end: {alive}")
+        failpoint.at(service, build, "stop.stopped")
         for path in (self._layout.current(service, slot), self._layout.spec(service, slot)):
             path.unlink(missing_ok=True)

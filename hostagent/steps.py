@@ -10,7 +10,7 @@ from pathlib import Path
 from fleet.files import read_or_none, write_atomic
 from fleet.loop import Trouble
 from fleet.model import Manifest, ServiceConfig, decode
-from hostagent import check, plan
+from hostagent import check, failpoint, plan
 from hostagent.config import HostConfig
 from hostagent.environments import Environments
 from hostagent.fetch import Store, fetch, manifest
@@ -54,6 +54,8 @@ class Steps:
 
     def do(self, work: plan.Work, config: ServiceConfig, give_up: Callable[[], None]) -> None:
         """Raises Trouble, or what ``give_up`` raises; the work may then be half done, and is to be done again."""
+        if not isinstance(work, plan.Prune):
+            failpoint.at(self._service, work.build, f"{plan.step(work)}.before")
         try:
             match work:
                 case plan.Fetch(build, digest):
@@ -83,7 +85,12 @@ class Steps:
         promise = self._layout.promise(self._service, build)
         promise.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(promise, found.encode())
-        fetch(self._store, found, self._layout.archive(self._service, build), lambda _: give_up())
+
+        def piece(_: int) -> None:
+            give_up()
+            failpoint.at(self._service, build, "fetch.piece")
+
+        fetch(self._store, found, self._layout.archive(self._service, build), piece)
         self._metrics.fetched(found.size, time.monotonic() - begun)
 
     def _unpack(self, build: str, digest: str, give_up: Callable[[], None]) -> None:
@@ -104,6 +111,7 @@ class Steps:
         except BadArchive as e:
             archive.unlink(missing_ok=True)  # the next attempt fetches it again
             raise StepFailed(f"the archive of {self._service} {build} is not usable: {e}") from e
+        failpoint.at(self._service, build, "unpack.named")
         complete.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(complete, found.encode())
         for leftover in self._layout.downloads(self._service, build):

@@ -24,6 +24,7 @@ from fleet.config import S3Config
 from fleet.model import Enabled, EnabledBuild, HostStatus, Manifest, Member, Pool, ServiceConfig, Slot, Turn, decode
 from fleet.s3 import ObjectStore, archive_key, manifest_key
 from fleet.zk import ZooKeeper
+from hostagent.failpoint import VARIABLE
 from hostagent.supervisor import Process, Supervisor, SupervisorTrouble
 from tests.conftest import eventually, free_port
 
@@ -162,12 +163,17 @@ class Machine:
         self.agent: subprocess.Popen[bytes] | None = None
         self.server: subprocess.Popen[bytes] | None = None
 
-    def run(self, what: str) -> subprocess.Popen[bytes]:
+    def run(self, what: str, failpoint: str = "") -> subprocess.Popen[bytes]:
         """``pinrail host run`` or ``server``."""
         argv = [self.python, "-c", _COMMAND, "host", what, "--config", str(self.directory / "host.toml")]
         with (self.directory / f"{what}.log").open("ab") as log:
             return subprocess.Popen(
-                argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=self.user, env=self.environment
+                argv,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                user=self.user,
+                env={**self.environment, VARIABLE: failpoint},
             )
 
     def ensure(self) -> None:
@@ -187,8 +193,9 @@ class Machine:
         except SupervisorTrouble:
             return False
 
-    def start_agent(self) -> None:
-        self.agent = self.run("run")
+    def start_agent(self, failpoint: str = "") -> None:
+        """``failpoint``: where it is to die."""
+        self.agent = self.run("run", failpoint)
 
     def kill_agent(self) -> None:
         assert self.agent

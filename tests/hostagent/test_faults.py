@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from pathlib import Path
 
@@ -200,23 +199,6 @@ def test_members_that_a_killed_agent_left_for_what_runs_no_more_are_removed(host
     host.zk.hold_ephemeral(stray, member.data)
     host.machine.start_agent()
     eventually("gone", lambda: host.zk.get(stray, watch=False) is None)
-
-
-@pytest.mark.parametrize("step", ["fetch", "start", "stop"])
-def test_an_agent_killed_in_the_middle_is_resumed(host: Host, step: str) -> None:
-    first(host)
-    host.publish("b1")
-    host.enable(2, "b1", "a1")
-    host.reached(2)
-    before = host.pids("b1")
-    host.publish("c1", extra={"ballast": "x" * 20_000_000})
-    host.enable(3, "c1", "b1")
-    eventually(step, lambda: (s := host.status()) and (s.step == step or s.serial == 3), 20)
-    host.machine.kill_agent()
-    host.machine.start_agent()
-    host.reached(3)
-    assert host.pids("b1") == before and host.member("b1") and host.member("c1") and not host.member("a1")
-    assert json.loads(host.ask(0)[2])["build"] == "c1"
 
 
 def test_a_second_agent_says_so_and_ends(host: Host) -> None:

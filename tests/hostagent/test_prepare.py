@@ -228,8 +228,9 @@ def test_another_command_or_another_build_is_another_environment(bench: Bench) -
     pool = Pool(install=("sh", "-c", 'pwd > "$PINRAIL_INSTALL/where"'))
     for build in ("a1", "b1"):
         bench.release(build, {"x": ""})
-        bench.prepare(build, pool)
+        Prepare(bench.layout, (), "app", build, pool).run(bench.all, "the same content", lambda: None)
     assert len(bench.venvs()) == 2
+    bench.prepare("b1", pool)
     other = Pool(install=("sh", "-c", 'echo other > "$PINRAIL_INSTALL/where"'))
     assert not environments.ready(bench.layout, "app", "b1", "b1", other)
     assert environments.ready(bench.layout, "app", "b1", "b1", pool.model_copy(update={"command": ("x",)}))
