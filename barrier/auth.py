@@ -27,6 +27,19 @@ class Principal:
 
     name: str
     role: Role
+    #: Empty: all.
+    services: tuple[str, ...] = ()
+
+    def reaches(self, service: str | None) -> bool:
+        """Whether the token is good for that service; None is what concerns all of them."""
+        return not self.services or service in self.services
+
+    def must_reach(self, service: str | None) -> None:
+        """Raises Problem: 403."""
+        if not self.reaches(service):
+            asked = service if service is not None else "what concerns all services"
+            only = ", ".join(self.services)
+            raise Problem(403, f"the token of {self.name} is for {only} only, not for {asked}", services=self.services)
 
     def because(self, reason: str) -> By:
         """As the audit has it."""
@@ -47,12 +60,12 @@ class Tokens:
         self._seen = self._stamp()
         self._entries = config.load(path, TokensFile).token
 
-    def _stamp(self) -> tuple[int, int, int] | None:
+    def _stamp(self) -> tuple[int, ...] | None:
         try:
             stat = self._path.stat()
         except OSError:
             return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+        return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino  # ctime: owner and mode count too
 
     def _current(self) -> tuple[TokenEntry, ...]:
         with self._lock:
@@ -80,7 +93,7 @@ class Tokens:
             raise _unauthorized("the token is not known here")
         if ROLES.index(found.role) < ROLES.index(needed):
             raise Problem(403, f"this needs the role {needed}; the token of {found.name} has {found.role}")
-        return Principal(found.name, found.role)
+        return Principal(found.name, found.role, found.services)
 
 
 def _unauthorized(detail: str) -> Problem:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from fleet.config import FileModel, S3Config
-from fleet.names import NodeName
+from fleet.names import NodeName, Service
 
 
 class TokenEntry(FileModel):
@@ -16,6 +16,8 @@ class TokenEntry(FileModel):
 
     name: NodeName
     role: Literal["read", "deploy", "admin"]
+    #: The services that it is good for; empty: all, and what concerns the fleet.
+    services: tuple[Service, ...] = ()
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 

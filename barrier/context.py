@@ -40,10 +40,13 @@ def _connected(request: Request) -> Api:
 
 
 def needs(role: Role) -> Callable[..., Principal]:
-    """A dependency: the caller's token must have ``role``."""
+    """A dependency: the caller's token must have ``role`` and, where the path names a service, be good for that."""
 
     def check(request: Request, authorization: Annotated[str | None, Header()] = None) -> Principal:
-        return _context(request).tokens.identify(authorization, role)
+        who = _context(request).tokens.identify(authorization, role)
+        if (service := request.path_params.get("service")) is not None:
+            who.must_reach(service)
+        return who
 
     return check
 

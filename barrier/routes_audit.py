@@ -16,9 +16,15 @@ router = APIRouter(prefix="/v1", tags=["audit"])
 @router.get("/audit")
 def get_audit(
     api: Connected,
-    _: Reader,
+    who: Reader,
     service: Annotated[Service | None, Query()] = None,
     last: Annotated[int, Query(ge=1, le=audit.KEPT)] = 50,
 ) -> list[audit.Entry]:
-    """The last changes, newest first: of one service, which may be gone by now, or of all and of the edges."""
-    return audit.last(api.store.zk, last, lambda e: service is None or e.service == service)
+    """The last changes, newest first: of one service, gone or not, or of all that the token is for."""
+    if service is not None:
+        who.must_reach(service)
+
+    def wanted(entry: audit.Entry) -> bool:
+        return entry.service == service if service is not None else entry.service is None or who.reaches(entry.service)
+
+    return audit.last(api.store.zk, last, wanted)

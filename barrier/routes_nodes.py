@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from barrier import predicates, snapshot
+from barrier.auth import Principal
 from barrier.bodies import EdgeService, EdgeView, Evicted, Eviction, HostService, HostView
 from barrier.context import Api, Connected, Deployer, Reader
 from barrier.predicates import Edges
@@ -15,9 +16,9 @@ from fleet.names import NodeName
 router = APIRouter(prefix="/v1", tags=["fleet"])
 
 
-def _snapshots(api: Api) -> dict[str, Snapshot]:
+def _snapshots(api: Api, who: Principal) -> dict[str, Snapshot]:
     found = {}
-    for name in api.store.services():
+    for name in filter(who.reaches, api.store.services()):
         snap = snapshot.read(api.store.zk, name, api.store.fleet(), watch=False)
         if snap is not None:  # it may have been removed in between
             found[name] = snap
@@ -31,10 +32,10 @@ def _edge_service(snap: Snapshot, edge: str) -> EdgeService:
 
 
 @router.get("/edges")
-def list_edges(api: Connected, _: Reader) -> list[EdgeView]:
+def list_edges(api: Connected, who: Reader) -> list[EdgeView]:
     """Every edge that barriers wait for or that lives, and how far it is with each service."""
     fleet = api.store.fleet()
-    services = _snapshots(api)
+    services = _snapshots(api, who)
     return [
         EdgeView(
             name=name,
@@ -50,10 +51,10 @@ def list_edges(api: Connected, _: Reader) -> list[EdgeView]:
 
 
 @router.get("/hosts")
-def list_hosts(api: Connected, _: Reader) -> list[HostView]:
+def list_hosts(api: Connected, who: Reader) -> list[HostView]:
     """Every host that lives, and what it runs of each service."""
     hosts: dict[str, dict[str, HostService]] = {}
-    for service, snap in _snapshots(api).items():
+    for service, snap in _snapshots(api, who).items():
         for name, status in snap.hosts.items():
             wanted = snap.roles.get(status.role, snap.enabled).serial
             shown = HostService(status=status, wanted=wanted, turn=snap.turns.get(name))
@@ -64,5 +65,6 @@ def list_hosts(api: Connected, _: Reader) -> list[HostView]:
 @router.post("/edges/{edge}/evict")
 def evict(edge: NodeName, body: Eviction, api: Connected, who: Deployer) -> Evicted:
     """Barriers no longer wait for the edge: whoever asks this says that no user's request reaches it any more."""
+    who.must_reach(None)
     rostered = roster.evict(api.store, edge, who.because(body.reason))
     return Evicted(edge=edge, rostered=rostered, alive=edge in api.store.fleet().alive)

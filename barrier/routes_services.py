@@ -29,10 +29,10 @@ _BARRIER = re.compile(r"(applied|staged|drained)-(\d{1,15})|healthy-(.+)")
 
 
 @router.get("")
-def list_services(api: Connected, _: Reader) -> list[ServiceLine]:
-    """All configured services and what they serve."""
+def list_services(api: Connected, who: Reader) -> list[ServiceLine]:
+    """All configured services that the token is good for, and what they serve."""
     lines = []
-    for name in api.store.services():
+    for name in filter(who.reaches, api.store.services()):
         plan, active = api.store.plan(name), api.store.active(name)
         lines.append(
             ServiceLine(

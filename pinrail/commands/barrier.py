@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pinrail.commands import token
 from pinrail.errors import reported
 
 _app = typer.Typer(name="barrier", help="The barrier service: drives rollouts, serves the API.", no_args_is_help=True)
@@ -32,3 +33,4 @@ def run(
 
 def add_to(app: typer.Typer) -> None:
     app.add_typer(_app)
+    token.add_to(app)
