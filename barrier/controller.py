@@ -69,7 +69,7 @@ class Controller:
         services = self._zk.children(paths.SERVICES)
         self._forget(frozenset(services))
         said = [self._drive(s, fleet, fence) for s in services]
-        self._pruner.prune(fence)
+        self._pruner.prune(fence, services)
         return "leading; " + ("; ".join(said) if said else "no service is configured")
 
     def _forget(self, remaining: frozenset[str]) -> None:

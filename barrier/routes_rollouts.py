@@ -20,6 +20,8 @@ from fleet.names import Service
 
 router = APIRouter(prefix="/v1/services/{service}/rollouts", tags=["rollouts"])
 
+#: Rollouts in one answer: those that are kept, and a few that could not go yet.
+MOST = 2 * rollouts.KEPT
 #: Names of builds that a 404 lists.
 LISTED = 20
 
@@ -90,7 +92,7 @@ def begin(
 
 @router.get("")
 def list_rollouts(
-    service: Service, api: Connected, _: Reader, last: Annotated[int, Query(ge=1, le=1000)] = 50
+    service: Service, api: Connected, _: Reader, last: Annotated[int, Query(ge=1, le=MOST)] = 50
 ) -> list[Rollout]:
     """The last rollouts, newest first."""
     api.store.read(service)

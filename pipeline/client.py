@@ -20,6 +20,8 @@ from fleet.model import Plan, Rollout, RolloutState, Wire
 from fleet.urls import is_loopback
 
 Verb = Literal["pause", "resume", "abort", "rollback"]
+#: Rollouts that the service gives at once.
+MOST = 200
 #: Seconds between two looks at a rollout.
 LOOK_SECONDS = 0.25
 
@@ -216,11 +218,15 @@ class Client:
 
     def to_roll_back(self, service: str) -> RolloutNow | None:
         """The rollout that a rollback of the service is about: the active one, else the one that made the default."""
-        recent = self.rollouts(service)
-        if recent and not recent[0].done:
-            return recent[0]
         default = self.plan(service).default
-        return next((r for r in recent if r.state is RolloutState.SWITCHED and r.build == default), None)
+        for last in (10, MOST):  # seldom is it not one of the last few
+            recent = self.rollouts(service, last)
+            if recent and not recent[0].done:
+                return recent[0]
+            for rollout in recent:
+                if rollout.state is RolloutState.SWITCHED and rollout.build == default:
+                    return rollout
+        return None
 
     def barrier(self, service: str, barrier: str, *, wait: float = 0) -> dict[str, Any]:
         """``{met, missing}`` of e.g. ``applied-19``; waits at the service for up to ``wait`` seconds."""

@@ -14,8 +14,8 @@ from fleet import paths
 from fleet.model import Request, Rollout, RolloutState
 from fleet.zk import Check, Conflict, Create, Delete, Op, Set, ZooKeeperTrouble
 
-#: How many past rollouts are searched for an idempotency key.
-KEYS_KEPT = 100
+#: Rollouts of a service that the leader lets stand; as many are searched for an idempotency key.
+KEPT = 100
 
 
 def unlocked(service: str) -> Sequence[Op]:
@@ -74,7 +74,7 @@ def begin(store: Store, wanted: Rollout, by: By, *, expected_epoch: int | None =
 def _known(store: Store, wanted: Rollout) -> Rollout | None:
     if wanted.idempotency_key is None:
         return None
-    for rollout in store.rollouts(wanted.service, KEYS_KEPT):
+    for rollout in store.rollouts(wanted.service, KEPT):
         if rollout.idempotency_key != wanted.idempotency_key:
             continue
         if (rollout.build, rollout.ramp) != (wanted.build, wanted.ramp):

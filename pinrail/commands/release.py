@@ -107,7 +107,12 @@ def _find(client: Client, service: str, number: int | None) -> RolloutNow:
 
 
 @_rollout.command("list")
-def list_(service: Service, last: int = 20, as_json: Json = False, directory: Dir = None) -> None:
+def list_(
+    service: Service,
+    last: Annotated[int, typer.Option(min=1, max=200, help="How many.")] = 20,
+    as_json: Json = False,
+    directory: Dir = None,
+) -> None:
     """The last rollouts, newest first."""
     from rich.console import Console
     from rich.table import Table

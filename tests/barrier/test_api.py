@@ -49,6 +49,8 @@ def test_every_error_says_what_there_is_instead(http: Http) -> None:
         assert http("POST", "/v1/services/shop/rollouts", body=body).status_code == 422
     assert http("POST", "/v1/services/nope/rollouts", body={"build": "A"}).status_code == 404
     assert http("GET", "/v1/services/shop/rollouts/9").json()["rollouts"] == []
+    for last in ("0", "201", "all"):
+        assert http("GET", f"/v1/services/shop/rollouts?last={last}").status_code == 422
     assert http("GET", "/v1/services/shop/barriers/soon").status_code == 404
     assert http("POST", "/v1/edges/edge-7/evict", body={"reason": "gone"}).status_code == 404
     assert http("POST", "/v1/edges/edge-7/evict", body={}).status_code == 422
