@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import sys
@@ -19,6 +20,8 @@ from pinrail.local.programs import Program
 from pinrail.local.state import EdgeState, FleetState, HostState
 
 _SECRET = 0o600
+#: In a checkout the fleet's Prometheus evaluates the rules that operators are given.
+RULES = Path(__file__).parents[2] / "compose" / "prometheus" / "rules.yml"
 #: A part that died is noticed by its ZooKeeper session; short, as everything here is on one machine.
 _SESSION_SECONDS = 6.0
 
@@ -154,7 +157,10 @@ def _prometheus(fleet: FleetState, where: layout.Layout) -> Program:
         "host": [_listen(h.metrics) for h in fleet.hosts],
         "barrier": [_listen(b.url) for b in fleet.barrier],
     }
-    lines = ["global:", "  scrape_interval: 5s", "  scrape_timeout: 4s", "scrape_configs:"]
+    lines = ["global:", "  scrape_interval: 5s", "  scrape_timeout: 4s", "  evaluation_interval: 5s"]
+    if RULES.exists():
+        lines.append(f"rule_files: [{json.dumps(str(RULES))}]")
+    lines.append("scrape_configs:")
     for job, targets in jobs.items():
         quoted = ", ".join(f'"{t}"' for t in targets)
         lines += [f"  - job_name: {job}", "    static_configs:", f"      - targets: [{quoted}]"]

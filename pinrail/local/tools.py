@@ -123,7 +123,7 @@ def _vmod_header() -> Finding:
     found = next(iter(sorted(Path("/usr/lib").glob("*/varnish/vmods/libvmod_header.so"))), None)
     if found is None:
         return Finding("vmod header", "missing", "", "", why, "apt-get install varnish-modules")
-    return Finding("vmod header", "ok", "", str(found), why, "")
+    return Finding("vmod header", "ok", "present", str(found), why, "")
 
 
 def missing_now() -> list[str]:

@@ -93,6 +93,29 @@ def test_status_has_what_scripts_need(fleet: Fleet) -> None:
     assert served["plan"]["default"] == fleet.get().headers["x-deployment-id"]
 
 
+def test_prometheus_scrapes_every_part_and_minds_the_rules(fleet: Fleet) -> None:
+    url = fleet.status()["prometheus"]
+    if url is None:
+        pytest.skip("prometheus is not installed")
+
+    def data(path: str) -> Any:
+        return httpx.get(f"{url}/api/v1/{path}", timeout=10, trust_env=False).json()["data"]
+
+    def up() -> set[tuple[str, int]]:
+        found = [t["labels"]["job"] for t in data("targets")["activeTargets"] if t["health"] == "up"]
+        return {(job, found.count(job)) for job in found}
+
+    eventually("all are up", lambda: up() == {("edge", 1), ("host", 2), ("barrier", 2)}, 30)
+    eventually(
+        "requests are there to be asked for", lambda: data("query?query=pinrail_edge_requests_total")["result"], 30
+    )
+    rules = [r for g in data("rules")["groups"] for r in g["rules"]]
+    assert "PinrailEdgeBehind" in {r["name"] for r in rules}
+    eventually(
+        "each was evaluated", lambda: {r["health"] for g in data("rules")["groups"] for r in g["rules"]} == {"ok"}, 90
+    )
+
+
 def test_status_is_for_people_too(fleet: Fleet) -> None:
     shown = fleet("status")
     for word in ("edge-1", "host-1", "host-2", "barrier-1", "zookeeper", "ngapp", fleet.url.rstrip("/")):
