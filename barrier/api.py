@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from barrier import bodies, problems, routes_audit, routes_nodes, routes_rollouts, routes_services
 from barrier.context import Anyway, Api
+from barrier.limits import BodyLimit
 from barrier.problems import MEDIA_TYPE, Problem
 from fleet.loop import Trouble
 
@@ -35,6 +36,7 @@ def create(api: Api) -> FastAPI:
     )
     app.state.api = api
     problems.install(app)
+    app.add_middleware(BodyLimit)
     for routes in (routes_services, routes_rollouts, routes_nodes, routes_audit):
         app.include_router(routes.router)
 

@@ -21,7 +21,9 @@ _TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict with what is going on",
+    413: "Too large",
     422: "The request does not make sense",
     503: "Not available now",
 }
