@@ -103,10 +103,15 @@ def service(name: str, config: ServiceConfig, plan: Plan, sets: Sets) -> Rendere
     else:
         directors = [_director(f"d_{symbol(v)}", v, v, members[v]) for v in versions]
 
-    def version(v: str) -> dict[str, str]:
+    def version(v: str) -> dict[str, object]:
         ramping = plan.ramp is not None and plan.ramp.version == v
         status = "current" if v == plan.default else "ramp" if ramping else "previous"
-        return {"name": v, "status": status if v in plan.serving else "preview", "director": f"d_{symbol(v)}"}
+        return {
+            "name": v,
+            "status": status if v in plan.serving else "preview",
+            "director": f"d_{symbol(v)}",
+            "ring": len(members[v]) <= _RING_HOSTS,
+        }
 
     text = environment.get_template("service.vcl.j2").render(
         service=name,
