@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from barrier.snapshot import parse
+from barrier.snapshot import BadPayload, parse
 from barrier.store import audit
 from barrier.store.audit import By
 from barrier.store.reading import TRIES, Refused, Store
@@ -31,13 +31,21 @@ def configure(store: Store, service: str, config: ServiceConfig, by: By) -> bool
                         active=number,
                     )
                 ops += unlocked(service)
-            epoch = store.plan(service).epoch
+            epoch = _epoch(store, service)
             what = f"configures {_changed(before, config)} of {service}"
             audit.commit(store.zk, ops, by, "configure", what, service=service, epoch_before=epoch, epoch_after=epoch)
             return False
         except Conflict:
             continue
     raise ZooKeeperTrouble(f"the configuration of {service} keeps changing under this request")
+
+
+def _epoch(store: Store, service: str) -> int | None:
+    """None where the plan cannot be read: that must not keep anybody from configuring the service."""
+    try:
+        return store.plan(service).epoch
+    except BadPayload:
+        return None
 
 
 def _changed(before: ServiceConfig, after: ServiceConfig) -> str:

@@ -116,6 +116,14 @@ def test_an_entry_that_cannot_be_read_hides_no_other(fleet: Fleet) -> None:
     assert actions == ["configure", "unreadable", "configure"]
 
 
+def test_a_plan_that_cannot_be_read_hinders_no_configuration(fleet: Fleet) -> None:
+    fleet.configure()
+    fleet.store.zk.set(paths.plan("shop"), b"nonsense", 0)
+    assert not services.configure(fleet.store, "shop", ServiceConfig(keep=9), ANN)
+    [entry] = audit.last(fleet.store.zk, 1, lambda _: True)
+    assert (entry.what.startswith("configures "), entry.epoch_before, entry.epoch_after) == (True, None, None)
+
+
 def test_only_the_last_entries_are_kept(fleet: Fleet, connect: Callable[..., ZooKeeper]) -> None:
     """The leader takes the oldest, a batch at a time, and seldom where there is nothing to do."""
     zk, now = fleet.store.zk, [0.0]

@@ -10,7 +10,9 @@ from barrier.pruning import BATCH, EVERY, Pruner
 from fleet import paths
 from fleet.model import Plan, Rollout, RolloutState
 from fleet.zk import Create, Set, ZooKeeper
+from pipeline.client import Client
 from tests.barrier.conftest import Fleet
+from tests.barrier.http import TOKENS, Http
 from tests.conftest import eventually
 
 
@@ -96,3 +98,16 @@ def test_the_lock_protects_its_rollout(past: Fleet, connect: Callable[..., ZooKe
     for _ in range(2):
         Pruner(connect(), rollouts=10).prune(0, ["shop"])
     assert past.store.numbers("shop") == [5, *range(81, 91)]
+
+
+def test_the_way_back_is_found_behind_many_failures(past: Fleet, http: Http) -> None:
+    old = past.wanted("C", number=2, done=True, state=RolloutState.SWITCHED, previous="B")
+    past.store.zk.set(paths.rollout("shop", 2), old.encode(), 0)
+    with Client([http.url], TOKENS["read"]) as client:
+        found = client.to_roll_back("shop")
+        assert found is not None
+        assert found.number == 2
+        active = past.begin("D").number
+        found = client.to_roll_back("shop")
+        assert found is not None
+        assert found.number == active
