@@ -250,6 +250,7 @@ class Slots:
             if time.monotonic() > deadline:
                 raise SlotTrouble(f"{group} does not stop")
             time.sleep(_PAUSE)
+            self._supervisor.stop(group)  # one that had just died, or was never begun, was passed over and runs now
         for program in spec.programs if spec else ():
             if alive := launch.end_leftovers(Path(program.pidfile)):
                 raise SlotTrouble(f"processes of {group} do not end: {alive}")

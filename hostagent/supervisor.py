@@ -141,11 +141,14 @@ def write_group(conf: Path, group: str, programs: Sequence[Program]) -> None:
 
 
 def _program(p: Program) -> str:
-    """A crash is answered by a restart; three crashes within a second of their start are given up, visibly."""
+    """A crash is answered by a restart; the third within a second of its start is given up, visibly.
+
+    The agent tries again what was given up, ever more slowly; to be left dead takes an agent that is away too.
+    """
     return (
         f"[program:{p.name}]\n"
         f"command={' '.join(p.argv)}\n"
-        "autostart=true\nautorestart=true\nstartsecs=1\nstartretries=3\n"
+        "autostart=true\nautorestart=true\nstartsecs=1\nstartretries=2\n"
         f"stopsignal={p.stop_signal}\nstopwaitsecs={math.ceil(p.stop_seconds)}\n"
         "stopasgroup=true\nkillasgroup=true\n"
         f"redirect_stderr=true\nstdout_logfile={p.log}\n"

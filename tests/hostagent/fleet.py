@@ -21,7 +21,19 @@ import zstandard
 
 from fleet import paths
 from fleet.config import S3Config
-from fleet.model import Enabled, EnabledBuild, HostStatus, Manifest, Member, Pool, ServiceConfig, Slot, Turn, decode
+from fleet.model import (
+    Enabled,
+    EnabledBuild,
+    Health,
+    HostStatus,
+    Manifest,
+    Member,
+    Pool,
+    ServiceConfig,
+    Slot,
+    Turn,
+    decode,
+)
 from fleet.s3 import ObjectStore, archive_key, manifest_key
 from fleet.zk import ZooKeeper
 from hostagent.failpoint import VARIABLE
@@ -231,7 +243,10 @@ class Host:
         self.serial = 0
         self.ports = (free_port(self.address), free_port(self.address))
         self.config = ServiceConfig(
-            ports=self.ports, pool=Pool(processes=2, start_seconds=6, stop_seconds=3), response_seconds=5
+            ports=self.ports,
+            pool=Pool(processes=2, start_seconds=6, stop_seconds=3),
+            health=Health(interval=0.2),
+            response_seconds=5,
         )
 
     @property

@@ -20,6 +20,7 @@ from fleet.model import SlotState
 from hostagent.config import HostConfig
 from hostagent.layout import Layout
 from hostagent.slots import Slots
+from hostagent.supervisor import Supervisor
 from tests.conftest import eventually, free_port
 from tests.hostagent.fleet import Host, Load, Machine, alive, pause
 from tests.s3_fixtures import KEY, SECRET, S3Server, write_credentials
@@ -137,7 +138,7 @@ def test_draining_waits_for_requests_that_began_before(host: Host) -> None:
     host.enable(1, "a1")
     host.reached(1)
     answers: list[int] = []
-    slow = threading.Thread(target=lambda: answers.append(host.ask(0, "/slow?s=4")[0]))
+    slow = threading.Thread(target=lambda: answers.append(host.ask(0, "/slow?s=2.5")[0]))
     slow.start()
     host.enable(2, "b1")
     eventually("the old member left", lambda: host.member("a1") is None)
@@ -245,3 +246,24 @@ def test_filling_a_slot_that_runs_changes_nothing(host: Host) -> None:
     before = host.pids("a1"), layout.spec(host.service, 0).read_bytes()
     Slots(config, layout, host.supervisor).start(host.service, 0, "a1", host.config)
     assert (host.pids("a1"), layout.spec(host.service, 0).read_bytes()) == before
+
+
+def test_what_supervisord_passed_over_is_told_to_stop_again(host: Host) -> None:
+    """It skips a process that has exited just then, or was not begun yet, and starts it a moment later."""
+    host.publish("a1")
+    host.enable(1, "a1")
+    host.reached(1)
+    host.machine.kill_agent()
+
+    class PassesOver(Supervisor):
+        told = 0
+
+        def stop(self, group: str) -> None:
+            self.told += 1
+            if self.told > 1:
+                super().stop(group)
+
+    config = load(host.machine.directory / "host.toml", HostConfig)
+    layout = Layout.of(config)
+    Slots(config, layout, PassesOver(layout.supervisor_socket)).stop(host.service, 0, "a1")
+    assert host.running() == []
