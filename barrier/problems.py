@@ -24,6 +24,7 @@ _TITLES = {
     408: "Too slow",
     409: "Conflict with what is going on",
     413: "Too large",
+    415: "Not JSON",
     422: "The request does not make sense",
     503: "Not available now",
 }
@@ -57,6 +58,17 @@ def from_validation(errors: list[Any]) -> Problem:
     return Problem(422, sentence, errors=faults)
 
 
+def _from_request(request: Request, errors: list[Any]) -> Problem:
+    """A body that is no JSON, or does not say that it is, before its fields are looked at."""
+    if errors and errors[0]["type"] == "json_invalid":
+        why = errors[0].get("ctx", {}).get("error", "")
+        return Problem(400, f"the body is not JSON: {why} at character {errors[0]['loc'][-1]}")
+    said = request.headers.get("content-type", "")
+    if any(tuple(e["loc"]) == ("body",) for e in errors) and "json" not in said:
+        return Problem(415, f"send the body as JSON, with Content-Type: application/json (it says {said or 'nothing'})")
+    return from_validation(errors)
+
+
 def install(app: FastAPI) -> None:
     """All ways to fail end here; what is not named here is a bug and stays a plain 500."""
 
@@ -77,8 +89,8 @@ def install(app: FastAPI) -> None:
         return Problem(503, str(e), headers={"retry-after": "2"}).answer()
 
     @app.exception_handler(RequestValidationError)
-    def _(_: Request, e: RequestValidationError) -> JSONResponse:
-        return from_validation(list(e.errors())).answer()
+    def _(request: Request, e: RequestValidationError) -> JSONResponse:
+        return _from_request(request, list(e.errors())).answer()
 
     @app.exception_handler(HTTPException)
     def _(request: Request, e: HTTPException) -> JSONResponse:

@@ -28,7 +28,7 @@ def read(service: str, plan: Path, members: Path, config: Path | None) -> dict[s
     except ValidationError as e:
         raise BadConfig(f"{plan}: {sentence(e)}") from e
     try:
-        settings = ServiceConfig.model_validate(_parsed(config) if config else {})
+        settings = ServiceConfig.model_validate(_parsed(config) if config else {}, extra="forbid")
     except ValidationError as e:
         raise BadConfig(f"{config}: {sentence(e)}") from e
     sets = {build_name(v): tuple(_host(members, h) for h in hosts) for v, hosts in _parsed(members).items()}

@@ -46,12 +46,17 @@ class Layout:
     run: Path
 
     @staticmethod
+    def takes(path: Path) -> bool:
+        """May releases live below ``path``? It ends up in the files of nginx and supervisord."""
+        return _PLAIN.fullmatch(str(path)) is not None
+
+    @staticmethod
     def of(config: HostConfig) -> Layout:
         """Raises BadConfig where the directories cannot be used."""
         directory = config.directory
         layout = Layout(directory, config.run or directory / "run")
         for key, path in (("directory", layout.directory), ("run", layout.run)):
-            if not _PLAIN.fullmatch(str(path)):
+            if not Layout.takes(path):
                 raise BadConfig(f"{key} = {str(path)!r}: must be absolute, of letters, digits and ._/+,=@~- only")
         if layout.supervisor_too_long():
             raise BadConfig(

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hostagent.layout import Layout as HostLayout
 from pinrail.errors import CommandError
 from pinrail.local import ports, processes, state
 
@@ -55,6 +56,9 @@ def of(fleet: state.FleetState) -> Layout:
 def claim(directory: Path) -> None:
     """Make the fleet's directory. Raises CommandError where something that is not a fleet's is in the way."""
     marker = directory / ".gitignore"
+    if not HostLayout.takes(directory):
+        allowed = "letters, digits and ._/+,=@~-"
+        raise CommandError(f"{directory} cannot hold a fleet: use {allowed} only; choose another with --dir", 2)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()) and not (directory / state.FILE).exists() and not _is_marker(marker):

@@ -49,9 +49,10 @@ class Http:
         token: str | None = None,
         headers: dict[str, str] | None = None,
         body: object = None,
+        raw: bytes | None = None,
     ) -> httpx.Response:
         bearer = {"authorization": f"Bearer {token or TOKENS[role]}"}
-        answer = self._client.request(method, path, headers=bearer | (headers or {}), json=body)
+        answer = self._client.request(method, path, headers=bearer | (headers or {}), json=body, content=raw)
         if answer.status_code >= 400:
             assert answer.headers["content-type"] == "application/problem+json", answer.text
             problem = answer.json()

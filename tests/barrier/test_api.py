@@ -47,6 +47,11 @@ def test_every_error_says_what_there_is_instead(http: Http) -> None:
     assert (build.status_code, build.json()["builds"]) == (404, list("ABCDE"))
     for body in ({}, {"build": "a/b"}, {"build": "A", "rampp": [1]}, {"build": "A", "ramp": [10, 1]}, [1]):
         assert http("POST", "/v1/services/shop/rollouts", body=body).status_code == 422
+    half = http("POST", "/v1/services/shop/rollouts", raw=b'{"build":', headers={"content-type": "application/json"})
+    assert (half.status_code, half.json()["detail"][:20]) == (400, "the body is not JSON")
+    form = http("POST", "/v1/services/shop/rollouts", raw=b'{"build": "A"}', headers={"content-type": "text/plain"})
+    assert form.status_code == 415
+    assert "Content-Type: application/json (it says text/plain)" in form.json()["detail"]
     assert http("POST", "/v1/services/nope/rollouts", body={"build": "A"}).status_code == 404
     assert http("GET", "/v1/services/shop/rollouts/9").json()["rollouts"] == []
     for last in ("0", "201", "all"):

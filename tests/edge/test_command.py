@@ -65,3 +65,9 @@ def test_the_annotated_config_is_a_config() -> None:
     config = files.load(Path(__file__).parents[2] / "docs/config/edge.toml", EdgeConfig)
     assert config.name == "edge-1"
     assert config.varnish == type(config.varnish)(**config.varnish.model_dump())
+
+
+def test_an_unknown_key_of_the_services_config_is_not_passed_over(given: Path) -> None:
+    (given / "service.toml").write_text("imutable = ['/static/']\n")
+    code, said = run(given, "check", "--service-config", str(given / "service.toml"))
+    assert code == 2 and "imutable: is not a known key" in said

@@ -97,6 +97,12 @@ def test_a_directory_with_something_else_in_it_is_refused(tmp_path: Path) -> Non
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_directory_that_configuration_files_cannot_name_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="cannot hold a fleet: use letters, digits and"):
+        layout.claim(tmp_path / "my fleet")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_is_not_a_directory(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     with pytest.raises(CommandError, match="is a file"):
