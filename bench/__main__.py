@@ -1,0 +1,105 @@
+"""``python -m bench``: run the measurements, print the table, write ``docs/benchmarks.md``."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import loading, throughput
+from bench.measure import CONNECTIONS, Row, Spoiled
+from bench.servers import STORAGE, Missing, cores, need, version
+
+_PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=2, help="of load in each round")
+    parser.add_argument("--rounds", type=int, default=5, help="measured, ours and the other's in turn")
+    parser.add_argument("--no-page", action="store_true", help=f"leave docs/{_PAGE.name} as it is")
+    options = parser.parse_args()
+    err = Console(stderr=True)
+    try:
+        need("wrk", "taskset", "varnishd", "nginx", "gcc")
+    except Missing as e:
+        err.print(str(e))
+        return 2
+    found: list[Row] = []
+    busy = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="pinrail-bench-", dir=_memory(), ignore_cleanup_errors=True) as name:
+        benches = (
+            throughput.rows(Path(name), seconds=options.seconds, rounds=options.rounds),
+            loading.rows(Path(name), rounds=options.rounds),
+        )
+        try:
+            for row in itertools.chain(*benches):
+                err.print(f"{row.name}: {row.cpu.text('.2f') if row.cpu else row.ours}", highlight=False)
+                found.append(row)
+        except Spoiled as e:
+            err.print(f"a round was spoiled, nothing is written: {e}", highlight=False)
+            return 1
+    Console(width=None if sys.stdout.isatty() else 180).print(_table(found))
+    if not options.no_page:
+        command = " ".join(["python -m bench", *sys.argv[1:]]) if len(sys.argv) > 1 else "make bench"
+        _PAGE.write_text(_page(found, command, options.seconds, options.rounds, busy))
+    return 0
+
+
+def _memory() -> str | None:
+    """Where Varnish's log does not wait for a disk, as its own manual wants it; None: wherever temporary files go."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  a directory of random name is made in it
+
+
+def _cells(row: Row) -> list[str]:
+    ratios = [r.text(".2f") if r else "" for r in (row.rate, row.cpu)]
+    return [row.name, row.ours, row.other, *ratios, f"≥ {row.goal:.2f}" if row.goal else ""]
+
+
+_PROGRAMS = {"Varnish": "varnishd", "nginx": "nginx", "wrk": "wrk"}
+_HEADS = ("", "Pinrail", "against", "ratio of requests/s", "ratio by CPU time", "goal")
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(*_HEADS)
+    for row in rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _page(rows: list[Row], command: str, seconds: int, rounds: int, busy: float) -> str:
+    lines = [" | ".join(("", *cells, "")).strip() for cells in (_HEADS, ["---"] * len(_HEADS), *map(_cells, rows))]
+    table = "\n".join(lines)
+    bound = "varnishd has one of them, wrk and nginx the other" if len(cores()) > 1 else "shared by all programs"
+    programs = ", ".join(f"{name} {version(program)}" for name, program in _PROGRAMS.items())
+    return f"""# Benchmarks
+
+Written by `{command}`; not by hand. {len(cores())} cores ({bound}); {programs}.
+Median (least–most) of {rounds} rounds; each measures Pinrail and then the other, {seconds} s each; a ratio is of one
+round. Requests per second are this machine's, with whatever else it does (load average {busy:.1f} when this began); the
+ratio by CPU time is of requests per second that varnishd itself spent on a core, which others' work disturbs less.
+Nothing fails when a goal is missed.
+
+{table}
+
+*Pinrail* is the rendered production VCL behind the root and its label, with two versions of three hosts, attestation
+on, and varnishd's parameters as an edge sets them. *Bare Varnish* has the same storage (`{STORAGE}`), one version's
+three hosts in a round-robin director with the same probe, the built-in VCL and all parameters as they come. The origin
+is nginx, which answers any request with a stamped constant of 1 KiB; wrk asks over {CONNECTIONS} connections. Passed
+requests carry a session cookie, which the built-in VCL passes too. Both keep their working directory in memory. Loads
+are timed from the order to the answer, on an idle varnishd; gcc is what Debian's Varnish calls by itself, with -O2.
+Not measured here: TLS, large bodies, many objects, contention between cores.
+
+What a hit costs more is spent in varnishd, not in the kernel, and in no single place: some forty header operations of
+the request table (half of them strip what a client may not set), one log record, three response headers.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
