@@ -10,9 +10,9 @@ from fleet.files import read_or_none
 from fleet.model import Manifest, ServiceConfig, decode
 from hostagent import environments
 from hostagent.layout import Group, Layout
-from hostagent.plan import Reached, SlotView
 from hostagent.slots import Slots
 from hostagent.supervisor import Process
+from hostagent.view import Reached, SlotView
 
 #: Which nginx, of which group, a pool's good answers were seen behind; by slot.
 Checked = Mapping[int, tuple[str, int]]

@@ -14,120 +14,11 @@ in the wanted state, from wherever it was interrupted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
 
-from fleet.model import Enabled, EnabledBuild, ServiceConfig, Slot, SlotState, Wire
-
-# --- work --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Fetch:
-    build: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class Unpack:
-    build: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class Prepare:
-    """Post-install: make what the release needs beyond its own files."""
-
-    build: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class Stop:
-    slot: int
-    build: str
-
-
-@dataclass(frozen=True)
-class Start:
-    slot: int
-    build: str
-
-
-@dataclass(frozen=True)
-class Revive:
-    """Start those processes of a pool that supervisord has given up."""
-
-    slot: int
-    build: str
-
-
-@dataclass(frozen=True)
-class Check:
-    slot: int
-    build: str
-
-
-@dataclass(frozen=True)
-class Prune:
-    builds: tuple[str, ...]
-
-
-Work: TypeAlias = Fetch | Unpack | Prepare | Stop | Start | Revive | Check | Prune
-
-
-def step(work: Work) -> str:
-    """Its name in the host's status, in logs and metrics."""
-    return type(work).__name__.lower()
-
-
-# --- what is -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SlotView:
-    """One slot as the machine has it. ``build`` None: supervisord runs nothing there."""
-
-    index: int
-    port: int
-    build: str | None = None
-    processes: int = 0
-    live: int = 0
-    #: nginx runs.
-    nginx: bool = False
-    #: The pool gave its good answers since this nginx started.
-    checked: bool = False
-    #: supervisord has given up, or was told to stop, one of its programs.
-    dead: bool = False
-
-
-class Reached(Wire):
-    """The last ``enabled`` that was reached in full, kept on disk. The builds too: a serial alone may come again."""
-
-    serial: int = 0
-    builds: tuple[EnabledBuild, ...] = ()
-
-    def matches(self, enabled: Enabled) -> bool:
-        return self.serial == enabled.serial and set(self.builds) == set(enabled.builds)
-
-
-@dataclass(frozen=True)
-class View:
-    config: ServiceConfig
-    enabled: Enabled | None
-    #: Serial of the turn that the host holds.
-    turn: int | None
-    reached: Reached
-    #: Every slot of the config, and every further one that holds something; ascending.
-    slots: tuple[SlotView, ...]
-    #: Complete releases on disk, by digest; newest first.
-    releases: dict[str, str] = field(default_factory=dict)
-    #: Of those, the ones whose post-install is still to be done.
-    unprepared: frozenset[str] = frozenset()
-    #: Complete archives on disk.
-    archives: frozenset[str] = frozenset()
-    #: Builds of which there is anything left of a download.
-    downloads: frozenset[str] = frozenset()
+from fleet.model import ServiceConfig, Slot, SlotState
+from hostagent.view import SlotView, View
+from hostagent.work import Check, Fetch, Prepare, Prune, Revive, Start, Stop, Unpack, Work
 
 
 @dataclass(frozen=True)
@@ -141,13 +32,6 @@ class Decision:
     slots: tuple[Slot, ...]
     #: Why it cannot be done at all, where it cannot.
     problem: str | None = None
-
-    def touches(self, work: Work) -> bool:
-        """Still wanted? Long work asks, and is given up where the world moved on."""
-        return work in self.work
-
-
-# --- the decision ------------------------------------------------------------------------------------------------
 
 
 def decide(view: View) -> Decision:

@@ -1,4 +1,4 @@
-"""Does the pieces of work that ``hostagent.plan`` names: one method each, idempotent, with a bound on its time."""
+"""Does the pieces of work that ``hostagent.work`` names: one method each, idempotent, with a bound on its time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from fleet.files import read_or_none, write_atomic
 from fleet.loop import Trouble
 from fleet.model import Manifest, ServiceConfig, decode
-from hostagent import check, failpoint, plan
+from hostagent import check, failpoint
+from hostagent import work as w
 from hostagent.config import HostConfig
 from hostagent.environments import Environments
 from hostagent.fetch import Store, fetch, manifest
@@ -52,32 +53,32 @@ class Steps:
         self._store = store
         self._metrics = m
 
-    def do(self, work: plan.Work, config: ServiceConfig, give_up: Callable[[], None]) -> None:
+    def do(self, work: w.Work, config: ServiceConfig, give_up: Callable[[], None]) -> None:
         """Raises Trouble, or what ``give_up`` raises; the work may then be half done, and is to be done again."""
-        if not isinstance(work, plan.Prune):
-            failpoint.at(self._service, work.build, f"{plan.step(work)}.before")
+        if not isinstance(work, w.Prune):
+            failpoint.at(self._service, work.build, f"{w.step(work)}.before")
         try:
             match work:
-                case plan.Fetch(build, digest):
+                case w.Fetch(build, digest):
                     self._fetch(build, digest, give_up)
-                case plan.Unpack(build, digest):
+                case w.Unpack(build, digest):
                     self._unpack(build, digest, give_up)
-                case plan.Prepare(build, digest):
+                case w.Prepare(build, digest):
                     prepare = Prepare(self._layout, self._host.path, self._service, build, config.pool)
                     prepare.run(self._environments, digest, give_up)
-                case plan.Stop(slot, build):
+                case w.Stop(slot, build):
                     self._stop(slot, build, config, give_up)
-                case plan.Start(slot, build):
+                case w.Start(slot, build):
                     self._slots.start(self._service, slot, build, config)
-                case plan.Revive(slot, build):
+                case w.Revive(slot, build):
                     self._slots.revive(self._service, slot, build)
-                case plan.Check(slot, build):
+                case w.Check(slot, build):
                     self._check(slot, build, config, give_up)
-                case plan.Prune(builds):
+                case w.Prune(builds):
                     self._prune(builds)
         except OSError as e:
             where = f" ({e.filename})" if e.filename else ""
-            raise StepFailed(f"{plan.step(work)} of {self._service}: {e.strerror or e}{where}") from e
+            raise StepFailed(f"{w.step(work)} of {self._service}: {e.strerror or e}{where}") from e
 
     def _fetch(self, build: str, digest: str, give_up: Callable[[], None]) -> None:
         begun = time.monotonic()

@@ -9,23 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.model import Enabled, EnabledBuild, Health, ServiceConfig, SlotState
-from hostagent.plan import (
-    Check,
-    Decision,
-    Fetch,
-    Prepare,
-    Prune,
-    Reached,
-    Revive,
-    SlotView,
-    Start,
-    Stop,
-    Unpack,
-    View,
-    Work,
-    decide,
-    floor,
-)
+from hostagent.plan import Decision, decide, floor
+from hostagent.view import Reached, SlotView, View
+from hostagent.work import Check, Fetch, Prepare, Prune, Revive, Start, Stop, Unpack, Work
 
 
 def digest(build: str) -> str:
