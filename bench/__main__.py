@@ -96,9 +96,9 @@ requests carry a session cookie, which the built-in VCL passes too. Both keep th
 are timed from the order to the answer, on an idle varnishd; gcc is what Debian's Varnish calls by itself, with -O2.
 Not measured here: TLS, large bodies, many objects, contention between cores.
 
-What a hit costs more is spent in varnishd, not in the kernel, and in no single place: the strip of internal headers, the
-log record, the response headers, root and label each account for a tenth or two of it; the rest are the request table's
-own look-ups and assignments. It is a cost per request, so it weighs less the larger the answers are.
+What a hit costs more is spent in varnishd, not in the kernel, and in no single place: left out one by one, neither the
+strip of internal headers, the log record, the response headers nor root and label saved more than a fifth of it. The
+rest is the request table's own look-ups and assignments: a cost per request, whatever the size of the answer.
 """
 
 
