@@ -44,10 +44,11 @@ def machine(short_tmp: Path, zookeeper_server: ZooKeeperServer, s3: S3Server) ->
 
 @pytest.fixture
 def host(machine: Machine) -> Iterator[Host]:
-    """Server and agent run; the service has its config and nothing enabled. At the end nothing of it is wanted."""
+    """Server and agent run; the service has its config and nothing enabled. At the end it is removed: the agent, which
+    all tests share, looks at every service that there is, several times a second."""
     machine.ensure()
     made = Host(machine, f"app{next(_services)}")
     made.configure()
     yield made
     made.tell()  # pytest shows it where the test failed
-    made.enable(made.serial + 1)
+    made.remove()

@@ -294,6 +294,9 @@ class Host:
         if turn:
             self.turn(serial)
 
+    def remove(self) -> None:
+        self._put(paths.removed(self.service), b"")
+
     def turn(self, serial: int) -> None:
         self._put(paths.turn(self.service, self.name), Turn(serial=serial).encode())
 
