@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import subprocess
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from fleet.zk import ZooKeeper
 from pinrail.local import zookeeper
@@ -17,6 +19,11 @@ from pinrail.local import zookeeper
 pytest_plugins = ["tests.s3_fixtures"]
 
 _chroots = itertools.count(1)
+
+# How long an example takes says more about the machine than about the code. In CI the same examples every time.
+_ci = bool(os.environ.get("CI"))
+settings.register_profile("pinrail", deadline=None, derandomize=_ci, database=None, print_blob=True)
+settings.load_profile("pinrail")
 
 
 def free_port(host: str = "127.0.0.1") -> int:
