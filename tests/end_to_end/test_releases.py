@@ -1,0 +1,116 @@
+"""The main job on a real fleet: releases roll through it under load, are rolled back, and no client notices."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pinrail.demo import check
+from pinrail.demo.check import Way
+from pinrail.demo.ground import LocalGround
+from pinrail.demo.load import Size
+from pinrail.demo.sequence import Course, Pauses, follow
+from pinrail.local import state
+from pinrail.local.state import FleetState
+from tests.local.conftest import left_of, run
+
+pytestmark = pytest.mark.timeout(400)
+BUILDS = [("A", "e2e-a"), ("B", "e2e-b"), ("C", "e2e-c")]
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetState]:
+    """Two edges, two hosts; the first build of the sample service is deployed."""
+    directory = tmp_path_factory.mktemp("e2e") / "fleet"
+    up = run("up", "--edges", 2, "--hosts", 2, "--dir", directory, seconds=300)
+    assert up.returncode == 0, up.stderr
+    found = state.load(directory)
+    assert found is not None
+    yield found
+    down = run("down", "--dir", directory, seconds=120)
+    assert down.returncode == 0, down.stderr
+    assert left_of(directory) == []
+
+
+def test_three_releases_and_a_rollback_go_unnoticed(fleet: FleetState) -> None:
+    def say(*_: object) -> None:
+        pass
+
+    with LocalGround(fleet) as ground:
+        for _, build in BUILDS:
+            ground.publish(Way.PINNED, build)
+        course = Course(
+            service=ground.service(Way.PINNED),
+            target=ground.target(Way.PINNED),
+            metrics=ground.metrics,
+            builds=BUILDS,
+            rollback=True,
+            pauses=Pauses(before=2.0, after=2.0),
+            size=Size(browsers=12),
+        )
+        way = asyncio.run(follow(course, ground.control(Way.PINNED), say))
+    promises = check.promises(way.judged, way.releases, way.different)
+    assert {p.name: p.broken for p in promises if p.broken} == {}
+    # The first release found one version running, the others two: those withdrew the oldest first.
+    assert [r.withdrawn for r in way.releases] == [(), (way.base,), ("e2e-a",), ()]
+    assert sum(c.forced for c in way.judged.counts) > 0, "nobody was on the oldest version: nothing was tried"
+
+
+def served(url: str, pin: str | None = None) -> tuple[str, str]:
+    headers = {"x-deployment-id": pin} if pin else {}
+    answer = httpx.get(f"{url}/api/feed", headers=headers, timeout=10, trust_env=False)
+    assert answer.status_code == 200
+    assert answer.json()["build"] == answer.headers["x-deployment-id"]
+    return answer.headers["x-deployment-id"], answer.headers["x-deployment-status"]
+
+
+def test_by_hand_with_the_commands_of_the_readme(fleet: FleetState, tmp_path: Path) -> None:
+    """After the releases: C was rolled back, so B is the default and C still served."""
+    at = ("--dir", fleet.directory)
+    for edge in fleet.edges:
+        assert served(edge.url) == ("e2e-b", "current")
+        assert served(edge.url, "e2e-c") == ("e2e-c", "previous")
+        assert served(edge.url, "e2e-a") == ("e2e-b", "retired")
+    again = run("deploy", "ngapp", "e2e-c", "--wait", *at, seconds=120)
+    assert (again.returncode, "install" in again.stderr + again.stdout) == (0, False), "it is served: only a switch"
+    assert [served(e.url)[0] for e in fleet.edges] == ["e2e-c", "e2e-c"]
+    assert run("rollback", "ngapp", *at).returncode == 0
+    assert [served(e.url)[0] for e in fleet.edges] == ["e2e-b", "e2e-b"]
+    unknown = run("deploy", "ngapp", "e2e-z", "--wait", *at)
+    assert unknown.returncode == 2
+    assert "there are " in unknown.stderr
+    shown = json.loads(run("rollout", "list", "ngapp", "--json", *at).stdout)
+    assert [r["state"] for r in shown][:2] == ["rolled_back", "rolled_back"]
+
+
+def test_a_host_that_cannot_start_a_build_pauses_the_rollout_and_an_abort_puts_everything_back(
+    fleet: FleetState, tmp_path: Path
+) -> None:
+    from pinrail.local import sample
+
+    at = ("--dir", fleet.directory)
+    tree = tmp_path / "sick"
+    sample.tree(tree, "e2e-sick")
+    (tree / "serve.py").write_text("import sys; sys.exit('this build is broken')\n")
+    published = run("build", "publish", tree, "--service", "ngapp", "--build", "e2e-sick", *at)
+    assert published.returncode == 0, published.stderr
+    before = [served(e.url) for e in fleet.edges]
+    failed = run("deploy", "ngapp", "e2e-sick", "--wait", "--timeout", 90, *at, seconds=120)
+    assert failed.returncode == 1, failed.stderr
+    assert "this build is broken" in failed.stderr
+    assert [served(e.url) for e in fleet.edges] == before
+    aborted = run("rollout", "abort", "ngapp", "--wait", *at, seconds=120)
+    assert aborted.returncode == 0, aborted.stderr
+    for edge in fleet.edges:
+        assert served(edge.url) == ("e2e-b", "current")
+        assert served(edge.url, "e2e-c") == ("e2e-c", "previous"), "what was withdrawn for it is back"
+    other = tmp_path / "other"
+    sample.tree(other, "e2e-other")
+    refused = run("build", "publish", other, "--service", "ngapp", "--build", "e2e-sick", *at)
+    assert refused.returncode == 1
+    assert "e2e-sick" in refused.stderr
