@@ -48,7 +48,8 @@ def main() -> int:
     Console(width=None if sys.stdout.isatty() else 180).print(_table(found))
     if not options.no_page:
         command = " ".join(["python -m bench", *sys.argv[1:]]) if len(sys.argv) > 1 else "make bench"
-        _PAGE.write_text(_page(found, command, options.seconds, options.rounds, busy))
+        programs = ", ".join(f"{name} {version(program)}" for name, program in _PROGRAMS.items())
+        _PAGE.write_text(_page(found, command, options.seconds, options.rounds, busy, programs))
     return 0
 
 
@@ -73,11 +74,10 @@ def _table(rows: list[Row]) -> Table:
     return table
 
 
-def _page(rows: list[Row], command: str, seconds: int, rounds: int, busy: float) -> str:
+def _page(rows: list[Row], command: str, seconds: int, rounds: int, busy: float, programs: str) -> str:
     lines = [" | ".join(("", *cells, "")).strip() for cells in (_HEADS, ["---"] * len(_HEADS), *map(_cells, rows))]
     table = "\n".join(lines)
     bound = "varnishd has one of them, wrk and nginx the other" if len(cores()) > 1 else "shared by all programs"
-    programs = ", ".join(f"{name} {version(program)}" for name, program in _PROGRAMS.items())
     return f"""# Benchmarks
 
 Written by `{command}`; not by hand. {len(cores())} cores ({bound}); {programs}.

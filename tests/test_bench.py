@@ -17,7 +17,8 @@ def test_a_row_has_medians_ranges_and_ratios_of_the_same_round() -> None:
 
 def test_the_page_says_how_it_was_made() -> None:
     row = compared("hit", [(Round(90, 10), Round(100, 20))], "bare", 0.93)
-    page = _page([row], "make bench", 2, 5, 1.0)
+    page = _page([row], "make bench", 2, 5, 1.0, "Varnish 7.1.1")
     assert "Written by `make bench`" in page
     assert "| hit | 90 (90–90) requests/s | 100 (100–100) requests/s, bare | 0.90 (0.90–0.90) | " in page
+    assert "; Varnish 7.1.1." in page
     assert "| ≥ 0.93 |" in page

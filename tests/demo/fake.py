@@ -99,7 +99,8 @@ class FakeEdge:
     async def _document(self, request: web.Request) -> web.StreamResponse:
         version, headers = self._answer(request, None)
         generation = self.fleet.generation
-        if self.fleet.lie == "back" and self.fleet.generation > 1 and self._requests["default"] % 2:
+        had = request.cookies.get("__dpl", "").partition(".")[0]
+        if self.fleet.lie == "back" and self.fleet.generation > 1 and had == str(generation):
             version, generation = self.fleet.serving[-1], self.fleet.generation - 1
             headers["x-deployment-id"] = version
         html = (
