@@ -53,3 +53,14 @@ def load(path: Path, model: type[M]) -> M:
         return model.model_validate(raw)
     except ValidationError as e:
         raise BadConfig(f"{path}: {sentence(e)}") from e
+
+
+def load_secret(path: Path, model: type[M]) -> M:
+    """``load``, of a file that nobody but its owner may read. Raises BadConfig where others may, too."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as e:
+        raise BadConfig(f"cannot read {path}: {e.strerror}") from e
+    if mode & 0o077:
+        raise BadConfig(f"{path} holds a secret and others may read it: chmod 600 {path}")
+    return load(path, model)

@@ -10,6 +10,7 @@ process dies, and whoever supervises it starts it again from nothing.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from typing import Protocol
@@ -17,6 +18,10 @@ from typing import Protocol
 from fleet import log
 
 _log = log.get()
+
+
+#: A process's exit code when one of its threads has ended with an error.
+CRASHED = 70
 
 
 class Trouble(Exception):
@@ -52,6 +57,20 @@ def stop_on_signals(wake: Wake) -> None:
     """TERM and INT end the loop after the current cycle. Main thread only."""
     signal.signal(signal.SIGTERM, wake.stop)
     signal.signal(signal.SIGINT, wake.stop)
+
+
+def crash_with_any_thread() -> None:
+    """A thread that ends with an error ends the process, with its traceback, for whoever supervises it to start anew.
+
+    What is left would look alive and be none: without kazoo's thread, say, an agent is away for ever.
+    """
+
+    def ended(thread: threading.ExceptHookArgs) -> None:
+        if thread.exc_type is not SystemExit:
+            threading.__excepthook__(thread)
+            os._exit(CRASHED)
+
+    threading.excepthook = ended
 
 
 def run(agent: Cycling, wake: Wake, *, every: float = 2.0, backoff: float = 0.2) -> None:

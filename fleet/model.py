@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from fleet.names import Build, HeaderName, NodeName, Service
 
@@ -106,10 +106,10 @@ class ServiceConfig(Wire):
     pin: Pin = Pin()
     #: Path prefixes of hashed assets: one cache entry for all versions, looked for in the other served version on 404.
     immutable: tuple[Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]+$")], ...] = ("/assets/",)
-    #: A host's public port per slot.
-    ports: tuple[int, ...] = (8000, 8001)
     #: dual: two versions side by side, pinned. inplace: one slot, restarted a wave at a time, pins ignored.
     strategy: Literal["dual", "inplace"] = "dual"
+    #: A host's public port per slot.
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (8000, 8001)
     pool: Pool = Pool()
     health: Health = Health()
     waves: Waves = Waves()
@@ -117,21 +117,30 @@ class ServiceConfig(Wire):
     unstamped: Literal["refuse", "allow"] = "refuse"
     #: Seconds without progress after which a rollout is reported as stalled.
     stall_seconds: float = Field(default=60, gt=0)
+    #: ... and what is done then, after ``give_up_seconds`` without progress.
+    when_stalled: Literal["wait", "evict", "abort"] = "wait"
+    give_up_seconds: float = Field(default=300, gt=0)
+    #: A rollout that is asked for while another one is active.
+    when_busy: Literal["refuse", "queue"] = "refuse"
     #: Seconds that an edge waits for a slow backend's first byte, and a host for its process.
     response_seconds: float = Field(default=60, gt=0, le=3600)
+    #: Seconds that websockets and other endless answers may keep an edge from being drained; 0: for ever.
+    drain_seconds: float = Field(default=120, ge=0, le=86400)
     #: Largest request body, in bytes.
     body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     #: Releases kept on a host beside those that run.
     keep: int = Field(default=5, ge=1)
+    #: Builds whose signature has a counter below this are not started any more; hosts never forget the highest.
+    revoked_below: int = Field(default=0, ge=0)
 
-    @model_validator(mode="after")
-    def _ports(self) -> Self:
-        wanted = 2 if self.strategy == "dual" else 1
-        if len(self.ports) < wanted or len(set(self.ports)) != len(self.ports):
-            raise ValueError(f"strategy {self.strategy!r} needs {wanted} different ports, got {list(self.ports)}")
-        if any(not 1 <= p <= 65535 for p in self.ports):
-            raise ValueError("ports must be between 1 and 65535")
-        return self
+    @field_validator("ports")
+    @classmethod
+    def _enough(cls, ports: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        strategy = info.data.get("strategy", "inplace")  # absent where it is itself at fault
+        wanted = 2 if strategy == "dual" else 1
+        if len(ports) < wanted or len(set(ports)) != len(ports):
+            raise ValueError(f"strategy {strategy!r} needs {wanted} different ports, got {list(ports)}")
+        return ports
 
     @property
     def slots(self) -> int:
@@ -153,7 +162,11 @@ class Preview(Wire):
 
     version: Build
     token: str = Field(min_length=16, max_length=128, pattern=r"^[A-Za-z0-9_-]+$")
+    #: For people, by the clock of the replica that made it.
     expires: float
+    #: How long it lives: what the leader counts, from when it first sees it.
+    seconds: float = Field(default=3600, gt=0)
+    by: str = ""
 
 
 class Staged(Wire):
@@ -371,8 +384,8 @@ class Rollout(Wire):
     withdrawn: tuple[Build, ...] = ()
     #: As configured when it was accepted; a later change of the service does not bend a rollout that is under way.
     strategy: Literal["dual", "inplace"] = "dual"
-    #: Seconds that each step of a ramp is held unless an operator says ``resume``.
-    hold: float = Field(default=60, ge=0)
+    #: Seconds that each step of a ramp is held unless an operator says ``resume``; "hand": until one does.
+    hold: Annotated[float, Field(ge=0)] | Literal["hand"] = 60.0
     #: What was served and enabled when it began: what an abort puts back.
     served: tuple[Build, ...] = ()
     before: tuple[EnabledBuild, ...] = ()
@@ -400,7 +413,28 @@ class Manifest(Wire):
     size: int = Field(ge=0)
     unpacked: int = Field(ge=0)
     files: int = Field(ge=0)
+    #: ``sha256:<hex>`` of the index of its chunks; None: it has none, and is fetched whole.
+    chunks: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
     commit: str | None = None
     branch: str | None = None
     created: str = ""
     builder: str = ""
+
+
+class Signature(Wire):
+    """That the holder of ``key`` vouches for a build; what exactly is signed is in ``fleet.signing``."""
+
+    #: Beginning of the SHA-256 of the public key.
+    key: str = Field(pattern=r"^[0-9a-f]{16}$")
+    #: Grows with every signed build of a service.
+    counter: int = Field(ge=1)
+    #: Unix seconds after which no host installs the build any more; None: never.
+    expires: int | None = None
+    #: Base64.
+    signature: str
+
+
+class Signatures(Wire):
+    """``builds/S/BUILD/manifest.sig`` beside the manifest: one for each key, so that keys can follow one another."""
+
+    signatures: tuple[Signature, ...] = ()

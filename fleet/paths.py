@@ -17,6 +17,12 @@ CANDIDATES = "/controllers/leader"
 #: Persistent; its version is raised once by every new leader, and every write of a leader checks it.
 FENCE = "/controllers/fence"
 AUDIT = "/audit"
+#: Markers of edges that are to be taken away: their health page is red and they do not join the roster.
+LEAVING = "/leaving"
+#: Calls of the API that were made with an Idempotency-Key, by its hash.
+KEYS = "/keys"
+#: What the barrier service lays out before anybody else can write.
+TOP = (SERVICES, ROSTER, LEAVING, EDGES, CANDIDATES, AUDIT, KEYS, REMOVED)
 #: Entries are sequential: this and ten digits.
 AUDIT_PREFIX = "e-"
 
@@ -96,9 +102,22 @@ def audit(name: str) -> str:
     return f"{AUDIT}/{name}"
 
 
+def key(hashed: str) -> str:
+    return f"{KEYS}/{hashed}"
+
+
 def rostered(edge: str) -> str:
     return f"{ROSTER}/{edge}"
 
 
+def leaving(edge: str) -> str:
+    return f"{LEAVING}/{edge}"
+
+
 def edge(name: str) -> str:
     return f"{EDGES}/{name}"
+
+
+def waiting_rollout(s: str) -> str:
+    """The number of the rollout that begins when the active one is over; at most one waits."""
+    return f"{SERVICES}/{s}/queued"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 
 #: Seconds between two calls of ``check``.
 _CHECK = 0.2
+#: Bytes of output that are kept.
+_KEPT = 65536
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ def run(
 ) -> Result:
     """Run ``argv`` for at most ``deadline`` seconds; stdout and stderr come back merged, last 64 KiB.
 
-    ``check`` is called a few times a second; what it raises ends the program, and is raised.
+    It has ended when its output has: what it leaves behind with that output open counts. ``check`` is called a few
+    times a second; what it raises ends the program, and is raised.
     Raises FileNotFoundError where there is no such program and ProgramTimeout at the deadline.
     """
     end = time.monotonic() + deadline
@@ -51,28 +55,34 @@ def run(
     ) as child:
         try:
             out = _output(child, end, check)
+            child.wait(max(0.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
             _kill(child)
             raise ProgramTimeout(f"{argv[0]} was still running after {deadline:g} s and was killed") from None
         except BaseException:
             _kill(child)
             raise
-    return Result(child.returncode, out[-65536:].decode(errors="replace"))
+    return Result(child.returncode, out.decode(errors="replace"))
 
 
 def _output(child: subprocess.Popen[bytes], end: float, check: Callable[[], None] | None) -> bytes:
-    """All of it, once the program has ended. Raises subprocess.TimeoutExpired at ``end``, or what ``check`` raises."""
+    """The last of it, once there is no more. Raises subprocess.TimeoutExpired at ``end``, or what ``check`` raises."""
+    assert child.stdout is not None  # noqa: S101
+    tail = b""
     while True:
-        left = max(0.0, end - time.monotonic())
-        try:
-            return child.communicate(timeout=left if check is None else min(_CHECK, left))[0]
-        except subprocess.TimeoutExpired:
-            if check is None or time.monotonic() >= end:
-                raise
-        check()
+        left = end - time.monotonic()
+        if left <= 0:
+            raise subprocess.TimeoutExpired(child.args, 0)
+        if select.select([child.stdout], [], [], left if check is None else min(_CHECK, left))[0]:
+            chunk = os.read(child.stdout.fileno(), _KEPT)
+            if not chunk:
+                return tail
+            tail = (tail + chunk)[-_KEPT:]
+        if check is not None:
+            check()
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """With its process group: what it started holds its output open."""
+    """With its process group. What has left that group may hold the output open for ever: nobody waits for that."""
     os.killpg(child.pid, signal.SIGKILL)
-    child.communicate()
+    child.wait()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -23,6 +22,7 @@ from botocore.credentials import SharedCredentialProvider
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from fleet.config import BadConfig, S3Config
+from fleet.download import WORKERS, Download, Limits, Local, Pace, Progress
 from fleet.loop import Trouble
 from fleet.ranges import PiecewiseFile
 from fleet.urls import is_loopback
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 PIECE = 8 * 1024 * 1024
-WORKERS = 4
-#: Tries for one piece of a download, beside those that boto3 makes for the request itself.
-TRIES = 3
 _CHUNK = 256 * 1024
 
 _REFUSED = {
@@ -75,6 +72,16 @@ def archive_key(service: str, build: str) -> str:
 def manifest_key(service: str, build: str) -> str:
     """Written last: a build exists when its manifest does."""
     return build_prefix(service, build) + "manifest.json"
+
+
+def chunks_key(service: str, build: str) -> str:
+    """Of which chunks the archive is made (``fleet.chunks``)."""
+    return build_prefix(service, build) + "chunks"
+
+
+def signature_key(service: str, build: str) -> str:
+    """Written before the manifest, so that what is signed was never to be had unsigned; and again by a later key."""
+    return build_prefix(service, build) + "manifest.sig"
 
 
 class ObjectStore:
@@ -221,15 +228,18 @@ class ObjectStore:
         to: Path,
         *,
         size: int,
-        progress: Callable[[int], None] | None = None,
+        local: Local | None = None,
+        pace: Pace | None = None,
+        progress: Progress | None = None,
         seconds: float = 1800.0,
-    ) -> None:
-        """Fill ``to`` with the object's ``size`` bytes, ranges in parallel, and make it durable.
+    ) -> int:
+        """Fill ``to`` with the object's ``size`` bytes, ranges in parallel, and make it durable; the bytes fetched.
 
         Where an earlier call was cut off, what it got is kept (``to`` and ``<to>.ranges``, see ``fleet.ranges``); so
-        call it again after Trouble. The content is not checked: compare the digest, and remove ``to`` where it is
-        wrong. ``progress`` is given the bytes so far, from several threads, one at a time; what it raises ends the
-        download. Raises OSError for the disk's troubles and S3Trouble for the rest, at ``seconds`` at the latest.
+        call it again after Trouble. What ``local`` has is not fetched. The content is not checked: compare the digest,
+        and remove ``to`` where it is wrong. ``progress`` is given the bytes so far, from several threads, one at a
+        time; what it raises ends the download. Raises OSError for the disk's troubles and Trouble for the rest, at
+        ``seconds`` at the latest.
         """
         found = self._head(key)
         if found is None:
@@ -238,8 +248,10 @@ class ObjectStore:
         if length != size:
             raise S3Refused(f"{key} in S3 at {self.where} has {length} bytes, not the {size} that its manifest says")
         with PiecewiseFile(to, size=size, identity=tag, piece=PIECE) as file:
-            _Download(self, key, tag, file, progress, time.monotonic() + seconds).run(size)
+            limits = Limits(time.monotonic() + seconds, pace)
+            fetched = Download(_Object(self, key, tag), file, local, progress, limits).run(size)
             file.finish()
+        return fetched
 
     def open_range(self, key: str, start: int, end: int, *, tag: str) -> Iterator[bytes]:
         """The bytes from ``start`` to before ``end``, in chunks, while the object still has the entity tag ``tag``."""
@@ -282,6 +294,11 @@ class ObjectStore:
             IfNoneMatch="*",
         )
 
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        """Write ``key``, whatever was there."""
+        with self._doing(f"write {key}"):
+            self._client().put_object(Bucket=self.bucket, Key=key, Body=data, ContentType=content_type)
+
     def make_bucket(self) -> None:
         """The bucket is there afterwards."""
         if self._bucket_exists():
@@ -308,66 +325,16 @@ class _Watched:
         return data
 
 
-class _Download:
-    """One download: hands the missing pieces to a few workers; the first that fails for good stops the others."""
+class _Object:
+    """A ``fleet.download.Source``."""
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        key: str,
-        tag: str,
-        file: PiecewiseFile,
-        progress: Callable[[int], None] | None,
-        deadline: float,
-    ) -> None:
+    final = S3Refused
+
+    def __init__(self, store: ObjectStore, key: str, tag: str) -> None:
+        self.name = f"{key} in S3 at {store.where}"
         self._store = store
         self._key = key
         self._tag = tag
-        self._file = file
-        self._progress = progress
-        self._deadline = deadline
-        self._got = 0
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
 
-    def run(self, size: int) -> None:
-        pieces = self._file.missing()
-        self._count(size - sum(end - start for start, end in pieces))
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="s3") as pool:
-            futures = [pool.submit(self._piece, start, end) for start, end in pieces]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            self._stop.set()
-            pool.shutdown(cancel_futures=True)
-        for future in done:
-            future.result()
-
-    def _piece(self, start: int, end: int) -> None:
-        at = start
-        for attempt in range(1, TRIES + 1):
-            try:
-                for chunk in self._store.open_range(self._key, at, end, tag=self._tag):
-                    self._check()
-                    self._file.write(at, chunk)
-                    at += len(chunk)
-                    self._count(len(chunk))
-                if at == end:
-                    self._file.complete(start)
-                    return
-                raise S3Trouble(f"S3 at {self._store.where} ended {self._key} early")
-            except S3Refused:
-                raise
-            except S3Trouble:
-                if attempt == TRIES or self._stop.is_set():
-                    raise
-
-    def _check(self) -> None:
-        if self._stop.is_set():
-            raise S3Trouble(f"the download of {self._key} was given up")
-        if time.monotonic() > self._deadline:
-            raise S3Trouble(f"the download of {self._key} from S3 at {self._store.where} took too long; it can go on")
-
-    def _count(self, n: int) -> None:
-        with self._lock:
-            self._got += n
-            if self._progress:
-                self._progress(self._got)
+    def read(self, start: int, end: int) -> Iterator[bytes]:
+        return self._store.open_range(self._key, start, end, tag=self._tag)

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -32,7 +33,7 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(s.getsockname()[1])
 
 
-def eventually(what: str, check: Callable[[], object], seconds: float = 15.0) -> None:
+def eventually(what: str, check: Callable[[], object], seconds: float = 30.0) -> None:
     """Poll ``check`` until it is true; fail with ``what`` and its last value after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (last := check()):
@@ -89,8 +90,8 @@ def connect(zk_address: str) -> Iterator[Callable[..., ZooKeeper]]:
     """Makes sessions below this test's chroot; they are closed at its end."""
     made: list[ZooKeeper] = []
 
-    def make(wake: Callable[..., None] = lambda *_: None, **kwargs: float) -> ZooKeeper:
-        zk = ZooKeeper(zk_address, wake=wake, **kwargs)
+    def make(wake: Callable[..., None] = lambda *_: None, **kwargs: Any) -> ZooKeeper:
+        zk = ZooKeeper(zk_address, wake=wake, **{"deadline": 20.0, **kwargs})
         zk.start()
         made.append(zk)
         return zk

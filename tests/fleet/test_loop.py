@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -34,6 +36,19 @@ def test_trouble_is_survived_and_retried() -> None:
     script = Script(wake, Trouble("ZooKeeper is away"), Trouble("ZooKeeper is away"), "all is well")
     loop.run(script, wake, every=0.01, backoff=0.001)
     assert script.count == 3
+
+
+def test_a_thread_that_dies_takes_the_process_with_it() -> None:
+    program = (
+        "import sys, threading, time; from fleet import loop; loop.crash_with_any_thread()\n"
+        "def quits(): sys.exit()\n"
+        "def dies(): raise OSError('what nobody expects')\n"
+        "t = threading.Thread(target=quits); t.start(); t.join()\n"
+        "threading.Thread(target=dies).start(); time.sleep(60)"
+    )
+    done = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == loop.CRASHED
+    assert "what nobody expects" in done.stderr
 
 
 def test_our_own_errors_end_the_process() -> None:

@@ -1,0 +1,145 @@
+"""A download in ranges, several at once, that a later one goes on with, and that fetches only what is not here already.
+
+Speaks to no store itself: ``Source`` is what it needs of one. The first range that fails for good stops the others.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Protocol
+
+from fleet.loop import Trouble
+from fleet.ranges import PiecewiseFile
+
+WORKERS = 4
+#: Tries for one range, beside those that the store makes for the request itself.
+TRIES = 3
+
+Progress = Callable[[int], None]
+Write = Callable[[int, bytes], None]
+
+
+class Cut(Trouble):
+    """It ended too soon; what is there is kept, and the next download goes on with it."""
+
+
+class Source(Protocol):
+    """One object, as it was when the download began."""
+
+    #: For people: which object, where.
+    name: str
+
+    def read(self, start: int, end: int) -> Iterator[bytes]:
+        """Its bytes, in chunks. Raises Trouble where trying again may help, and ``final`` where not."""
+
+    @property
+    def final(self) -> type[Exception]: ...
+
+
+class Local(Protocol):
+    """What of the object's bytes is here already."""
+
+    def fill(self, start: int, end: int, write: Write) -> list[tuple[int, int]]:
+        """Write what is known between ``start`` and ``end``; the ranges that are not."""
+
+
+class Pace:
+    """So many bytes a second at most, for all downloads that share it."""
+
+    def __init__(self, bytes_per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = bytes_per_second
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._free_at = clock()
+
+    def take(self, count: int) -> float:
+        """Seconds to wait before the next bytes, having just had ``count``."""
+        with self._lock:
+            now = self._clock()
+            # What was not used is not saved up for later.
+            self._free_at = max(self._free_at, now) + count / self._rate
+            return self._free_at - now
+
+
+@dataclass(frozen=True)
+class Limits:
+    #: Monotonic; after it the download is given up.
+    deadline: float
+    pace: Pace | None = None
+
+
+class Download:
+    def __init__(
+        self, source: Source, file: PiecewiseFile, local: Local | None, progress: Progress | None, limits: Limits
+    ) -> None:
+        self._source = source
+        self._file = file
+        self._local = local
+        self._progress = progress
+        self._limits = limits
+        self._got = self._fetched = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    def run(self, size: int) -> int:
+        """Fill the file; the bytes that were fetched for it. ``progress`` raising ends it, too."""
+        pieces = self._file.missing()
+        self._count(size - sum(end - start for start, end in pieces))
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="download") as pool:
+            futures = [pool.submit(self._piece, start, end) for start, end in pieces]
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            self._stop.set()
+            pool.shutdown(cancel_futures=True)
+        for future in done:
+            future.result()
+        return self._fetched
+
+    def _piece(self, start: int, end: int) -> None:
+        for gap in self._local.fill(start, end, self._write) if self._local else [(start, end)]:
+            self._range(*gap)
+        self._file.complete(start)
+
+    def _range(self, start: int, end: int) -> None:
+        at = start
+        for attempt in range(1, TRIES + 1):
+            try:
+                for data in self._source.read(at, end):
+                    self._write(at, data)
+                    at += len(data)
+                    self._fetched_some(len(data))
+                if at == end:
+                    return
+                raise Cut(f"{self._source.name} ended early")
+            except self._source.final:
+                raise
+            except Trouble:
+                if attempt == TRIES or self._stop.is_set():
+                    raise
+
+    def _write(self, at: int, data: bytes) -> None:
+        self._check()
+        self._file.write(at, data)
+        self._count(len(data))
+
+    def _fetched_some(self, count: int) -> None:
+        with self._lock:
+            self._fetched += count
+        if self._limits.pace:
+            left = max(0.0, self._limits.deadline - time.monotonic())
+            self._stop.wait(min(left, self._limits.pace.take(count)))
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Cut(f"the download of {self._source.name} was given up")
+        if time.monotonic() > self._limits.deadline:
+            raise Cut(f"the download of {self._source.name} took too long; it can go on")
+
+    def _count(self, n: int) -> None:
+        with self._lock:
+            self._got += n
+            if self._progress:
+                self._progress(self._got)
