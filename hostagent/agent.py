@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fleet import log, paths
 from fleet.config import BadConfig
+from fleet.download import Pace
 from fleet.loop import Trouble, Wake
 from fleet.zk import Conflict, ZooKeeper, ZooKeeperTrouble
 from hostagent import machine
@@ -25,7 +26,9 @@ from hostagent.service import ServiceAgent
 from hostagent.slots import Slots
 from hostagent.steps import Steps
 from hostagent.supervisor import Supervisor, SupervisorGone
+from hostagent.trust import Trust, pinned
 from hostagent.unpack import sweep
+from hostagent.users import Users
 
 _log = log.get()
 #: Seconds that steps get to notice that the agent ends.
@@ -65,10 +68,14 @@ class HostAgent:
         self._layout.conf_d.mkdir(parents=True, exist_ok=True)
         self._zk = zk
         self._store = store
+        self._trust = Trust(pinned(config.signing_keys), self._layout, store)
+        limit = config.fetch_bytes_per_second
+        self._pace = Pace(limit) if limit else None
         self._metrics = metrics
         self._wake = wake
         self._supervisor = Supervisor(self._layout.supervisor_socket)
-        self._slots = Slots(config, self._layout, self._supervisor)
+        self._users = Users(config, self._layout)
+        self._slots = Slots(config, self._layout, self._supervisor, self._users)
         self._services: dict[str, ServiceAgent] = {}
         for releases in self._layout.releases("x").parent.glob("*"):
             sweep(releases)
@@ -130,7 +137,10 @@ class HostAgent:
             self._supervisor,
             self._slots,
             self._environments,
+            self._users,
             self._store,
+            self._trust,
+            self._pace,
             self._metrics,
         )
         return ServiceAgent(

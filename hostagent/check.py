@@ -123,12 +123,21 @@ def _state(states: dict[str, Process], name: str) -> str:
     return states[name].state if name in states else "MISSING"
 
 
-def stamp(spec: SlotSpec, config: ServiceConfig, host: str) -> None:
-    """One request through the public port must come from this slot of this host. Raises NotGood."""
-    try:
-        answer = get(spec.endpoint, config.health.path, _ANSWER)
-    except NoAnswer as e:
-        raise NotGood(f"nginx on {spec.endpoint}: {e}", "nginx") from e
+def stamp(spec: SlotSpec, config: ServiceConfig, host: str, check: Callable[[], None]) -> None:
+    """One request through the public port must come from this slot of this host. Raises NotGood, or as ``check`` does.
+
+    nginx was started with the pool and may come up after it: it has as long as a process.
+    """
+    deadline = time.monotonic() + config.pool.start_seconds
+    while True:
+        check()
+        try:
+            answer = get(spec.endpoint, config.health.path, _ANSWER)
+            break
+        except NoAnswer as e:
+            if time.monotonic() > deadline:
+                raise NotGood(f"nginx on {spec.endpoint}: {e}", "nginx") from e
+        time.sleep(_PAUSE)
     version, by = answer.headers.get("x-served-version"), answer.headers.get("x-served-by")
     if (version, by) != (spec.build, host):
         raise NotGood(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -85,9 +86,16 @@ class Environments:
         self._making: set[str] = set()
 
     def make(
-        self, service: str, build: str, note: Note, fill: Callable[[Path], None], give_up: Callable[[], None]
+        self,
+        service: str,
+        build: str,
+        note: Note,
+        fill: Callable[[Path], None],
+        give_up: Callable[[], None],
+        user: int | None = None,
     ) -> None:
-        """See to it that ``note.venv`` is there for the release. ``fill`` gets a fresh, empty directory.
+        """See to it that ``note.venv`` is there for the release. ``fill`` gets a fresh, empty directory, ``user``'s
+        where there is one; when it is filled nobody but us may change it.
 
         Raises what ``fill`` or ``give_up`` raises, and OSError; nothing is left of it then.
         """
@@ -102,8 +110,12 @@ class Environments:
             venv = self._layout.venv(note.venv)
             try:
                 venv.mkdir(parents=True, mode=0o755)
+                if user is not None:
+                    os.chown(venv, user, user)
                 fill(venv)
                 self._end(note.venv)
+                if user is not None:
+                    _take_back(venv)
                 sync(venv)
                 failpoint.at(service, build, "prepare.filled")
                 write_atomic(venv / _MARKER, b"")
@@ -167,6 +179,14 @@ class Environments:
         shutil.rmtree(trash, ignore_errors=True)
         if directory.exists():
             directory.rename(trash)
+
+
+def _take_back(directory: Path) -> None:
+    """By file descriptors: whoever filled it cannot lead us elsewhere by a symlink that was a directory just now."""
+    for _, directories, files, fd in os.fwalk(directory, follow_symlinks=False):
+        os.fchown(fd, 0, 0)
+        for name in (*directories, *files):
+            os.chown(name, 0, 0, dir_fd=fd, follow_symlinks=False)
 
 
 def _spec(file: Path) -> SlotSpec | None:

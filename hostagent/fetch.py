@@ -1,26 +1,32 @@
 """From the object store to a verified archive on disk. What it leaves under the final name is complete and right.
 
 Trusts nothing but the digest that ``enabled`` names: the manifest must be the one of that digest, and the archive must
-have it. A download that was cut off goes on where it was; one that turns out wrong is thrown away, so that the next
-attempt starts afresh.
+have it. Of the archive only those chunks are fetched that no kept one has. A download that was cut off goes on where it
+was; one that turns out wrong is thrown away, so that the next attempt starts afresh.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import ValidationError
 
-from fleet.files import sync_directory
+from fleet import chunks, log
+from fleet.chunks import BadIndex, Chunk
+from fleet.download import Local, Pace, Progress
+from fleet.files import sync_directory, write_atomic
 from fleet.loop import Trouble
 from fleet.model import Manifest
-from fleet.s3 import archive_key, manifest_key
+from fleet.s3 import archive_key, chunks_key, manifest_key
 from hostagent import failpoint
+from hostagent.kept import Kept
+from hostagent.layout import index_of
 
+_log = log.get()
 _CHUNK = 1024 * 1024
 
 
@@ -33,7 +39,16 @@ class Store(Protocol):
 
     def get(self, key: str) -> bytes | None: ...
 
-    def download(self, key: str, to: Path, *, size: int, progress: Callable[[int], None] | None = None) -> None: ...
+    def download(
+        self,
+        key: str,
+        to: Path,
+        *,
+        size: int,
+        local: Local | None = None,
+        pace: Pace | None = None,
+        progress: Progress | None = None,
+    ) -> int: ...
 
 
 def manifest(store: Store, service: str, build: str, digest: str) -> Manifest:
@@ -53,12 +68,30 @@ def manifest(store: Store, service: str, build: str, digest: str) -> Manifest:
     return found
 
 
-def fetch(store: Store, wanted: Manifest, archive: Path, progress: Callable[[int], None] | None = None) -> None:
-    """The build's archive is at ``archive``, whole and with the manifest's digest. Raises Trouble or OSError."""
+@dataclass(frozen=True)
+class Means:
+    """What a fetch may use, and what it must leave."""
+
+    kept: Kept
+    pace: Pace | None = None
+    #: Bytes of the disk.
+    reserve: int = 0
+
+
+def fetch(store: Store, wanted: Manifest, archive: Path, means: Means, progress: Progress | None = None) -> int:
+    """The build's archive is at ``archive``, whole and with the manifest's digest, its index beside it.
+
+    The bytes that were fetched for it. Raises Trouble or OSError.
+    """
     archive.parent.mkdir(parents=True, exist_ok=True)
-    _room(wanted, archive.parent)
+    _room(wanted, archive.parent, means.reserve)
     part = archive.with_name(archive.name + ".part")
-    store.download(archive_key(wanted.service, wanted.build), part, size=wanted.size, progress=progress)
+    index, local = _index(store, wanted), None
+    if index is not None:
+        write_atomic(index_of(archive), index[0])
+        local = means.kept.local(index[1])
+    key = archive_key(wanted.service, wanted.build)
+    fetched = store.download(key, part, size=wanted.size, local=local, pace=means.pace, progress=progress)
     try:
         _verify(part, wanted)
     except BadBuild:
@@ -67,6 +100,22 @@ def fetch(store: Store, wanted: Manifest, archive: Path, progress: Callable[[int
     failpoint.at(wanted.service, wanted.build, "fetch.verified")
     part.rename(archive)
     sync_directory(archive.parent)
+    return fetched
+
+
+def _index(store: Store, wanted: Manifest) -> tuple[bytes, tuple[Chunk, ...]] | None:
+    """None where there is none, or one that is of no use: the archive is then fetched whole."""
+    if wanted.chunks is None:
+        return None
+    raw = store.get(chunks_key(wanted.service, wanted.build))
+    if raw is None or f"sha256:{hashlib.sha256(raw).hexdigest()}" != wanted.chunks:
+        _log.warning("the index of chunks is not the manifest's", service=wanted.service, build=wanted.build)
+        return None
+    try:
+        return raw, chunks.decode(raw, wanted.size)
+    except BadIndex as e:
+        _log.warning(str(e), service=wanted.service, build=wanted.build)
+        return None
 
 
 def _verify(path: Path, wanted: Manifest) -> None:
@@ -84,9 +133,10 @@ def _verify(path: Path, wanted: Manifest) -> None:
         )
 
 
-def _room(wanted: Manifest, directory: Path) -> None:
+def _room(wanted: Manifest, directory: Path, reserve: int) -> None:
     """Better no download than half of one on a full disk."""
     needed = wanted.size + wanted.unpacked
     free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise BadBuild(f"{wanted.build} needs {needed} bytes on {directory}, and {free} are free")
+    if free - reserve < needed:
+        kept = f" ({reserve} of them are not for builds: disk_reserve)" if reserve else ""
+        raise BadBuild(f"{wanted.build} needs {needed} bytes on {directory}, and {free} are free{kept}")

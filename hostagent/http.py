@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import http.client
-import socket
 from dataclasses import dataclass
+
+from fleet.local_http import connection
 
 #: Nobody here needs to read more of an answer.
 BODY_MAX = 256 * 1024
@@ -19,24 +20,6 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def connection(endpoint: str, timeout: float) -> http.client.HTTPConnection:
-    """``unix:/path`` or ``host:port``."""
-    if endpoint.startswith("unix:"):
-        return _UnixConnection(endpoint.removeprefix("unix:"), timeout)
-    return http.client.HTTPConnection(endpoint, timeout=timeout)
 
 
 def get(endpoint: str, path: str, timeout: float) -> Answer:

@@ -5,13 +5,16 @@ environment of any content (its own file has quoting rules of its own), end what
 killed (an nginx master's workers go on holding the port), and see to it that the program ends when supervisord is
 killed, instead of holding its port against the next one. Then it is the program: same process, same process group.
 
-``launch.py --noted PIDFILE ARGV...``, run by the agent, does the last two of these for a post-install: what an agent
-that was killed left at work can be found and ended.
+Where it is root, it also becomes the service's user on the way, with no way back.
+
+``launch.py --noted PIDFILE USER ARGV...``, run by the agent, does the last two of these for a post-install: what an
+agent that was killed left at work can be found and ended. USER is a number, or ``-``.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fnmatch
 import grp
 import json
 import os
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
 #: Seconds that a predecessor may go on ending by itself, and that the kernel may take after a KILL.
 _GRACE = 3.0
 
@@ -88,20 +92,32 @@ def end_leftovers(pidfile: Path) -> list[int]:
     return leftovers(pidfile)[1]
 
 
-def _die_with_parent(number: int, parent: int) -> None:
+def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+    if libc.prctl(option, value, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
+
+
+def _become_user(uid: int) -> None:
+    """For good: no set-user-ID program helps. Before ``_die_with_parent``, which a change of user would undo."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _die_with_parent(number: int, parent: int) -> None:
+    _prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         sys.exit("supervisord has gone")
 
 
-def _directory(path: Path, group: str) -> None:
-    """Where the sockets are; ``group`` (nginx's) may use those that are made in it."""
+def _directory(path: Path, user: int | None, group: str) -> None:
+    """Where the pool makes its sockets; ``group`` (nginx's) may use those that are made in it."""
     path.mkdir(parents=True, exist_ok=True)
-    if group:
-        os.chown(path, -1, grp.getgrnam(group).gr_gid)
-        path.chmod(0o2750)
+    if user is not None or group:
+        os.chown(path, -1 if user is None else user, grp.getgrnam(group).gr_gid if group else -1)
+        path.chmod(0o2750 if group else 0o750)
 
 
 def become(command: list[str], environment: dict[str, str]) -> NoReturn:
@@ -111,26 +127,37 @@ def become(command: list[str], environment: dict[str, str]) -> NoReturn:
         sys.exit(f"cannot run {command[0]}: {e.strerror}")
 
 
+def _seen(patterns: list[str]) -> dict[str, str]:
+    ours = {k: v for k, v in os.environ.items() if not k.startswith("SUPERVISOR_")}
+    return {k: v for k, v in ours.items() if any(fnmatch.fnmatchcase(k, p) for p in patterns)}
+
+
 def main(argv: list[str]) -> NoReturn:
     parent = os.getppid()
     if argv[1] == "--noted":
         note(Path(argv[2]))
+        if argv[3] != "-":
+            _become_user(int(argv[3]))
         _die_with_parent(signal.SIGKILL, parent)
-        become(argv[3:], dict(os.environ))
+        become(argv[4:], dict(os.environ))
     spec = json.loads(Path(argv[1]).read_text())
     program = next(p for p in (*spec["pool"], spec["nginx"]) if p["name"] == argv[2])
+    user = program.get("user")  # what is younger than a spec that lies there may be missing in it
     pidfile = Path(program["pidfile"])
-    _directory(pidfile.parent, spec["socket_group"])
+    pidfile.parent.mkdir(parents=True, exist_ok=True)
+    if program is not spec["nginx"]:
+        _directory(Path(spec.get("sockets") or pidfile.parent), user, spec["socket_group"])
     if alive := end_leftovers(pidfile):
         sys.exit(f"processes of a predecessor do not end: {alive}")
     note(pidfile)
     for stale in program["unlink"]:
         Path(stale).unlink(missing_ok=True)
-    _die_with_parent(program["orphaned"], parent)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("SUPERVISOR_")}
-    environment.update(program["environment"])
+    environment = {**_seen(spec.get("inherit", ["*"])), **program["environment"]}
     os.umask(program["umask"])
     os.chdir(program["cwd"])
+    if user is not None:
+        _become_user(user)
+    _die_with_parent(program["orphaned"], parent)
     become(program["argv"], environment)
 
 

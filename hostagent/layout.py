@@ -22,6 +22,11 @@ _PLAIN = re.compile(r"/[A-Za-z0-9._/+,=@~-]*")
 _GROUP = re.compile(r"(?P<service>[a-z][a-z0-9-]*)-(?P<slot>[0-9])@(?P<build>[A-Za-z0-9][A-Za-z0-9._-]*)")
 
 
+def index_of(archive: Path) -> Path:
+    """Of which chunks it is made."""
+    return archive.with_name(f"{archive.name}.chunks")
+
+
 @dataclass(frozen=True)
 class Group:
     """A supervisor group's name says what it runs, so that the truth comes from supervisord and no file beside it."""
@@ -102,7 +107,11 @@ class Layout:
         """All that fetching a build may leave behind."""
         archive = self.archive(service, build)
         parts = (archive.with_name(f"{archive.name}.part{end}") for end in ("", ".ranges"))
-        return (archive, *parts, self.promise(service, build))
+        return (archive, *parts, index_of(archive), self.promise(service, build))
+
+    def kept(self, service: str, build: str) -> Path:
+        """The archive of a release that was unpacked: a source of chunks for the next one."""
+        return self.directory / "chunks" / service / f"{build}.tar.zst"
 
     def releases(self, service: str) -> Path:
         return self.directory / "releases" / service
@@ -114,6 +123,23 @@ class Layout:
     def manifest(self, service: str, build: str) -> Path:
         """What ``release`` was unpacked from. Beside the releases: among them, a build could be named like it."""
         return self.directory / "manifests" / service / f"{build}.json"
+
+    def signatures(self, service: str, build: str) -> Path:
+        """Who vouches for the release, as the store last said."""
+        return self.directory / "manifests" / service / f"{build}.sig"
+
+    def revoked(self, service: str) -> Path:
+        """The highest ``revoked_below`` that this host has ever seen."""
+        return self.directory / "state" / f"{service}.revoked"
+
+    @property
+    def users(self) -> Path:
+        """Which service runs as which user."""
+        return self.directory / "state" / "users.json"
+
+    def home(self, service: str) -> Path:
+        """What a service's user may call its own."""
+        return self.directory / "home" / service
 
     @property
     def venvs(self) -> Path:
@@ -156,8 +182,13 @@ class Layout:
     def group_conf(self, service: str, index: int) -> Path:
         return self.conf_d / f"{service}-{index}.conf"
 
-    def sockets(self, service: str, index: int) -> Path:
+    def slot_run(self, service: str, index: int) -> Path:
+        """Process files, and nginx's own socket."""
         return self.run / f"{service}-{index}"
+
+    def sockets(self, service: str, index: int) -> Path:
+        """Of the pool, whose user owns it. Nothing that we believe may lie in it."""
+        return self.slot_run(service, index) / "s"
 
     def log(self, service: str, index: int, process: str) -> Path:
         return self.logs / f"{service}-{index}.{process}.log"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from fleet.config import BadConfig
 from hostagent.http import NoAnswer, get
+from nginx import environment
 
 #: An ordinary user's PATH may lack these.
 _SBIN = ("/usr/sbin", "/usr/local/sbin", "/sbin")
@@ -49,15 +47,7 @@ class Values:
 
 
 def render(values: Values) -> str:
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  # not HTML; every value is a number or of a known alphabet
-    )
-    source = importlib.resources.files("nginx").joinpath("slot.conf.j2").read_text()
-    return environment.from_string(source).render(vars(values), connections=values.connections)
+    return environment.get_template("slot.conf.j2").render(vars(values), connections=values.connections)
 
 
 def program(path: tuple[Path, ...] = ()) -> str:

@@ -20,8 +20,10 @@ from fleet.files import write_atomic
 from fleet.loop import Trouble
 from fleet.model import Pool
 from hostagent import environments, launch, search
+from hostagent.config import HostConfig
 from hostagent.environments import Environments, Note
 from hostagent.layout import Layout
+from hostagent.surroundings import NETWORK, SAFE, seen
 
 GiveUp = Callable[[], None]
 #: What is the same wherever it lies. A file with other lines (``-r more.txt``, ``./a.whl``) is shared with no build.
@@ -39,9 +41,13 @@ class PrepareFailed(Trouble):
 class Prepare:
     """The step, for one release."""
 
-    def __init__(self, layout: Layout, path: Sequence[Path], service: str, build: str, pool: Pool) -> None:
+    def __init__(
+        self, layout: Layout, host: HostConfig, service: str, build: str, pool: Pool, user: int | None
+    ) -> None:
         self._layout = layout
-        self._path = path
+        self._path = host.path
+        self._inherit = (*SAFE, *host.inherit)
+        self._user = user
         self._service = service
         self._build = build
         self._pool = pool
@@ -69,7 +75,7 @@ class Prepare:
                 self._layout.logs.mkdir(parents=True, exist_ok=True)
                 write_atomic(self._layout.install_log(self._service, self._build), self._output)
 
-        all_of_them.make(self._service, self._build, note, filling, give_up)
+        all_of_them.make(self._service, self._build, note, filling, give_up, self._user)
 
     def _asks_for_python(self) -> bool:
         return any("{python}" in a for a in self._pool.install)
@@ -103,7 +109,12 @@ class Prepare:
         return f"post-install of {self._service} {self._build}"
 
     def _virtualenv(self, venv: Path, python: str, give_up: GiveUp) -> None:
-        environment = {**os.environ, "PATH": search.path(self._path)}
+        environment = {
+            **seen(os.environ, (*self._inherit, *NETWORK)),
+            "PATH": search.path(self._path),
+            "HOME": str(venv),
+            "PIP_NO_CACHE_DIR": "1",
+        }
         self._program((python, "-I", "-m", "venv", str(venv)), venv, environment, give_up)
         offline = ("--no-index", "--find-links", str(self._wheelhouse)) if self._wheelhouse.is_dir() else ()
         pip = (str(venv / "bin/python"), "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check")
@@ -112,7 +123,8 @@ class Prepare:
 
     def _command(self, venv: Path, python: str, give_up: GiveUp) -> None:
         environment = {
-            **os.environ,
+            **seen(os.environ, self._inherit),
+            "HOME": str(venv),
             **self._pool.environment,
             "PATH": search.path(self._path),
             "PINRAIL_VERSION": self._build,
@@ -124,7 +136,8 @@ class Prepare:
     def _program(self, argv: Sequence[str], venv: Path, environment: Mapping[str, str], give_up: GiveUp) -> None:
         """To its end, behind the launcher: noted, so that a next agent can end what this one left behind."""
         pidfile = self._layout.install_pid(venv.name)
-        noted = (sys.executable, "-I", "-S", launch.__file__, "--noted", str(pidfile), *argv)
+        user = "-" if self._user is None else str(self._user)
+        noted = (sys.executable, "-I", "-S", launch.__file__, "--noted", str(pidfile), user, *argv)
         left = max(0.1, self._end - time.monotonic())
         try:
             result = proc.run(noted, deadline=left, cwd=self._release, env=environment, check=give_up)

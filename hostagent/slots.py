@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import resource
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -18,13 +17,14 @@ from pathlib import Path
 from fleet.files import read_or_none, sync_directory, write_atomic
 from fleet.loop import Trouble
 from fleet.model import ServiceConfig, decode
-from hostagent import environments, failpoint, launch, nginx, search
+from hostagent import failpoint, launch, nginx
 from hostagent.config import HostConfig
+from hostagent.describe import Describe
 from hostagent.http import NoAnswer
 from hostagent.layout import Group, Layout
-from hostagent.ports import RANGE, free
-from hostagent.spec import ProcessSpec, SlotSpec
+from hostagent.spec import SlotSpec
 from hostagent.supervisor import Program, Supervisor, write_group
+from hostagent.users import Users
 
 #: Seconds that supervisord may take beyond a program's own time to stop, or to take up a new group.
 _SLACK = 10.0
@@ -45,10 +45,12 @@ def _files() -> int:
 
 
 class Slots:
-    def __init__(self, config: HostConfig, layout: Layout, supervisor: Supervisor) -> None:
+    def __init__(self, config: HostConfig, layout: Layout, supervisor: Supervisor, users: Users) -> None:
         self._config = config
         self._layout = layout
         self._supervisor = supervisor
+        self._users = users
+        self._describe = Describe(config, layout, users)
 
     def spec(self, service: str, slot: int) -> SlotSpec | None:
         """What the slot was last told to be."""
@@ -65,7 +67,8 @@ class Slots:
         group = str(Group(service, slot, build))
         if self._supervisor.group(group):
             return  # what runs must not be described anew
-        spec = self._describe(service, slot, build, config)
+        spec = self._describe.slot(service, slot, build, config)
+        self._home(service)
         prefix = self._layout.nginx_prefix(service, slot)
         (prefix / "temp").mkdir(parents=True, exist_ok=True)
         write_atomic(prefix / "nginx.conf", nginx.render(self._values(spec, config, prefix)))
@@ -83,6 +86,14 @@ class Slots:
                 raise SlotTrouble(f"supervisord does not start {group}")
             time.sleep(_PAUSE)
 
+    def _home(self, service: str) -> None:
+        """A directory of the service's own, which nothing but itself believes."""
+        home, user = self._layout.home(service), self._users.of(service)
+        home.mkdir(parents=True, exist_ok=True)
+        if user is not None:
+            os.chown(home, user, user)
+        home.chmod(0o700)
+
     def revive(self, service: str, slot: int, build: str) -> None:
         """Have supervisord try again what it gave up."""
         for process in self._supervisor.group(str(Group(service, slot, build))):
@@ -96,66 +107,6 @@ class Slots:
         temporary.symlink_to(os.path.relpath(self._layout.release(service, build), current.parent))
         temporary.replace(current)
         sync_directory(current.parent)
-
-    def _describe(self, service: str, slot: int, build: str, config: ServiceConfig) -> SlotSpec:
-        sockets = self._layout.sockets(service, slot)
-        pool = config.pool
-        port = config.ports[slot]
-        venv = environments.of(self._layout, service, build, pool)
-        made = self._layout.venv(venv) if venv else None
-        path = search.path(self._config.path)
-        environment = {
-            **pool.environment,
-            "PATH": f"{made / 'bin'}{os.pathsep}{path}" if made else path,
-            **({"PINRAIL_INSTALL": str(made)} if made else {}),
-            "PINRAIL_VERSION": build,
-            "PINRAIL_HOST": self._config.name,
-            "PINRAIL_SLOT": str(slot),
-            "NEXT_DEPLOYMENT_ID": build,
-        }
-        ports = self._ports(pool.processes, port) if pool.listen == "port" else []
-        argv = self._command(pool.command, made / "bin" if made else None)
-        processes = []
-        for i in range(pool.processes):
-            own = sockets / f"p{i}.sock"
-            where = {"PORT": str(ports[i])} if ports else {"SOCKET": str(own)}
-            processes.append(
-                ProcessSpec(
-                    name=f"p{i}",
-                    argv=argv,
-                    cwd=str(self._layout.release(service, build)),
-                    environment={**environment, **where},
-                    endpoint=f"127.0.0.1:{ports[i]}" if ports else f"unix:{own}",
-                    unlink=() if ports else (str(own),),
-                    pidfile=str(sockets / f"p{i}.pid"),
-                    orphaned=signal.SIGTERM,
-                    umask=0o007 if self._socket_group() else 0o022,
-                )
-            )
-        prefix = self._layout.nginx_prefix(service, slot)
-        stub = sockets / "stub.sock"
-        front = ProcessSpec(
-            name="nginx",
-            argv=nginx.argv(nginx.program(self._config.path), prefix),
-            cwd=str(prefix),
-            environment={},
-            unlink=(str(stub),),
-            pidfile=str(sockets / "nginx.pid"),
-            orphaned=signal.SIGTERM,  # a KILL would leave its workers
-        )
-        return SlotSpec(
-            service=service,
-            slot=slot,
-            build=build,
-            address=self._config.address,
-            port=port,
-            stub=str(stub),
-            pool=tuple(processes),
-            nginx=front,
-            stop_seconds=pool.stop_seconds,
-            venv=venv,
-            socket_group=self._socket_group(),
-        )
 
     def _values(self, spec: SlotSpec, config: ServiceConfig, prefix: Path) -> nginx.Values:
         address = f"[{spec.address}]" if ":" in spec.address else spec.address
@@ -187,31 +138,6 @@ class Slots:
             )
             for p in spec.programs
         ]
-
-    def _socket_group(self) -> str:
-        """nginx's group, when its workers are somebody else than we are. By convention named as its user."""
-        return self._config.nginx_user if os.geteuid() == 0 and self._config.nginx_user != "root" else ""
-
-    def _command(self, command: tuple[str, ...], bin_: Path | None) -> tuple[str, ...]:
-        """``bin_``: of what post-install made."""
-        if not any("{python}" in a for a in command):
-            return command
-        own = bin_ / "python" if bin_ else None
-        python = str(own) if own and own.exists() else search.python(self._config.path)
-        return tuple(a.replace("{python}", python) for a in command)
-
-    def _ports(self, count: int, port: int) -> list[int]:
-        """Free loopback ports that no slot of this host was given."""
-        taken = {
-            p.endpoint
-            for file in self._layout.directory.glob("slots/*/*/spec.json")
-            if (spec := decode(SlotSpec, read_or_none(file)))
-            for p in spec.pool
-        }
-        found = free(count, taken, f"{self._config.address}:{port}")
-        if len(found) < count:
-            raise SlotTrouble(f"no {count} loopback ports are free from {RANGE.start} to {RANGE.stop - 1}")
-        return found
 
     # -- empty --
 

@@ -15,7 +15,7 @@ class ProcessSpec(Wire):
     name: str
     argv: tuple[str, ...]
     cwd: str
-    #: Added to what supervisord has in its own environment.
+    #: Added to what it may see of supervisord's own environment.
     environment: dict[str, str]
     #: ``unix:/path`` or ``host:port``; empty for nginx.
     endpoint: str = ""
@@ -26,6 +26,8 @@ class ProcessSpec(Wire):
     #: Sent to the program when supervisord itself dies.
     orphaned: int = 15
     umask: int = 0o022
+    #: Number of its user and group; None: who started it.
+    user: int | None = None
 
 
 class SlotSpec(Wire):
@@ -41,6 +43,10 @@ class SlotSpec(Wire):
     stop_seconds: float
     #: The environment that post-install made and the pool uses, by its name below ``venvs``; empty for none.
     venv: str = ""
+    #: Where the pool's sockets are; empty: beside the process files.
+    sockets: str = ""
+    #: Patterns of those variables in supervisord's own environment that its programs see.
+    inherit: tuple[str, ...] = ("*",)
     #: Who, beside us, may use the sockets: nginx's group, where its workers are not of our user.
     socket_group: str = ""
 

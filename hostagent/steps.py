@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from fleet.download import Pace
 from fleet.files import read_or_none, write_atomic
 from fleet.loop import Trouble
 from fleet.model import Manifest, ServiceConfig, decode
@@ -14,13 +16,16 @@ from hostagent import check, failpoint
 from hostagent import work as w
 from hostagent.config import HostConfig
 from hostagent.environments import Environments
-from hostagent.fetch import Store, fetch, manifest
-from hostagent.layout import Group, Layout
+from hostagent.fetch import Means, Store, fetch, manifest
+from hostagent.kept import Kept
+from hostagent.layout import Group, Layout, index_of
 from hostagent.metrics import Metrics
 from hostagent.prepare import Prepare
 from hostagent.slots import Slots, SlotTrouble
 from hostagent.supervisor import Supervisor
+from hostagent.trust import Trust
 from hostagent.unpack import BadArchive, Limits, unpack
+from hostagent.users import Users
 
 #: Seconds that edges get to stop sending to a slot that was deregistered (inplace: they are not asked first).
 LET_GO = 5.0
@@ -41,16 +46,23 @@ class Steps:
         supervisor: Supervisor,
         slots: Slots,
         environments: Environments,
+        users: Users,
         store: Store,
+        trust: Trust,
+        pace: Pace | None,
         m: Metrics,
     ) -> None:
         self._service = service
         self._host = host
         self._environments = environments
+        self._users = users
         self._layout = layout
         self._supervisor = supervisor
         self._slots = slots
         self._store = store
+        self._trust = trust
+        self._pace = pace
+        self._kept = Kept(layout, service, host.keep_archives)
         self._metrics = m
 
     def do(self, work: w.Work, config: ServiceConfig, give_up: Callable[[], None]) -> None:
@@ -60,15 +72,18 @@ class Steps:
         try:
             match work:
                 case w.Fetch(build, digest):
-                    self._fetch(build, digest, give_up)
+                    self._fetch(build, digest, config, give_up)
                 case w.Unpack(build, digest):
                     self._unpack(build, digest, give_up)
                 case w.Prepare(build, digest):
-                    prepare = Prepare(self._layout, self._host.path, self._service, build, config.pool)
+                    self._trust.require(self._unpacked(build), config.revoked_below)
+                    user = self._users.of(self._service)
+                    prepare = Prepare(self._layout, self._host, self._service, build, config.pool, user)
                     prepare.run(self._environments, digest, give_up)
                 case w.Stop(slot, build):
                     self._stop(slot, build, config, give_up)
                 case w.Start(slot, build):
+                    self._trust.require(self._unpacked(build), config.revoked_below, installed=True)
                     self._slots.start(self._service, slot, build, config)
                 case w.Revive(slot, build):
                     self._slots.revive(self._service, slot, build)
@@ -80,9 +95,10 @@ class Steps:
             where = f" ({e.filename})" if e.filename else ""
             raise StepFailed(f"{w.step(work)} of {self._service}: {e.strerror or e}{where}") from e
 
-    def _fetch(self, build: str, digest: str, give_up: Callable[[], None]) -> None:
+    def _fetch(self, build: str, digest: str, config: ServiceConfig, give_up: Callable[[], None]) -> None:
         begun = time.monotonic()
         found = manifest(self._store, self._service, build, digest)
+        self._trust.require(found, config.revoked_below)  # before 200 MB are fetched for nothing
         promise = self._layout.promise(self._service, build)
         promise.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(promise, found.encode())
@@ -91,8 +107,9 @@ class Steps:
             give_up()
             failpoint.at(self._service, build, "fetch.piece")
 
-        fetch(self._store, found, self._layout.archive(self._service, build), piece)
-        self._metrics.fetched(found.size, time.monotonic() - begun)
+        means = Means(self._kept, self._pace, self._host.disk_reserve)
+        fetched = fetch(self._store, found, self._layout.archive(self._service, build), means, piece)
+        self._metrics.fetched(fetched, time.monotonic() - begun)
 
     def _unpack(self, build: str, digest: str, give_up: Callable[[], None]) -> None:
         archive = self._layout.archive(self._service, build)
@@ -106,6 +123,7 @@ class Steps:
         try:
             if found is None or found.digest != digest:
                 raise BadArchive("it was fetched for another digest")
+            self._hide_from_others(release.parent)
             most = Limits()
             limits = Limits(min(most.bytes, found.unpacked), min(most.files, found.files))
             unpack(archive, release, digest=digest, limits=limits, check=give_up)
@@ -115,8 +133,22 @@ class Steps:
         failpoint.at(self._service, build, "unpack.named")
         complete.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(complete, found.encode())
+        self._kept.keep(build, archive, read_or_none(index_of(archive)))
         for leftover in self._layout.downloads(self._service, build):
             leftover.unlink(missing_ok=True)
+
+    def _hide_from_others(self, releases: Path) -> None:
+        """One service's user reads no other's releases."""
+        releases.mkdir(parents=True, exist_ok=True)
+        if (user := self._users.of(self._service)) is not None:
+            os.chown(releases, -1, user)
+            releases.chmod(0o750)
+
+    def _unpacked(self, build: str) -> Manifest:
+        found = decode(Manifest, read_or_none(self._layout.manifest(self._service, build)))
+        if found is None:
+            raise StepFailed(f"the release {self._service} {build} is not complete")
+        return found
 
     def _stop(self, slot: int, build: str, config: ServiceConfig, give_up: Callable[[], None]) -> None:
         spec = self._slots.spec(self._service, slot)
@@ -136,7 +168,7 @@ class Steps:
         group = str(Group(self._service, slot, build))
         try:
             check.Pool(spec, config, look=lambda: self._supervisor.group(group), check=give_up).wait()
-            check.stamp(spec, config, self._host.name)
+            check.stamp(spec, config, self._host.name, give_up)
         except check.NotGood as e:
             words = check.tail(self._layout.log(self._service, slot, e.program))
             raise check.NotGood(f"{e} [its log: {words}]" if words else str(e), e.program) from e
@@ -144,8 +176,10 @@ class Steps:
     def _prune(self, builds: tuple[str, ...]) -> None:
         for build in builds:
             self._layout.manifest(self._service, build).unlink(missing_ok=True)  # from here on it is no release
+            self._layout.signatures(self._service, build).unlink(missing_ok=True)
             for leftover in self._layout.downloads(self._service, build):
                 leftover.unlink(missing_ok=True)
+            self._kept.forget(build)
             self._environments.forget(self._service, build)
             self._layout.install_log(self._service, build).unlink(missing_ok=True)
             release = self._layout.release(self._service, build)

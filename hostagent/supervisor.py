@@ -7,20 +7,16 @@ one thread for everybody, so every call here returns at once and the caller look
 
 from __future__ import annotations
 
-import http.client
 import math
-import xmlrpc.client
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fleet import supervisord
 from fleet.files import write_atomic
 from fleet.loop import Trouble
-from hostagent.http import connection
 
-#: Seconds that one call may take.
-DEADLINE = 5.0
 LOG_BYTES = 4 * 1024 * 1024
 _ALREADY_STARTED, _NOT_RUNNING, _BAD_NAME, _ALREADY_ADDED, _STILL_RUNNING = 60, 70, 10, 90, 91
 #: States in which supervisord will not do anything by itself.
@@ -59,41 +55,26 @@ class Program:
     stop_signal: str = "TERM"
 
 
-class _Transport(xmlrpc.client.Transport):
-    def __init__(self, socket: Path, deadline: float) -> None:
-        super().__init__()
-        self._socket = socket
-        self._deadline = deadline
-
-    def make_connection(self, _: Any) -> http.client.HTTPConnection:
-        self._connection = ("localhost", connection(f"unix:{self._socket}", self._deadline))  # what close() closes
-        return self._connection[1]
-
-
 class Supervisor:
     """Safe to use from several threads: a connection for each call."""
 
-    def __init__(self, socket: Path, deadline: float = DEADLINE) -> None:
+    def __init__(self, socket: Path, deadline: float = supervisord.DEADLINE) -> None:
         self._socket = socket
         self._deadline = deadline
 
     def _call(self, method: str, *arguments: object, tolerate: tuple[int, ...] = ()) -> Any:
-        transport = _Transport(self._socket, self._deadline)
-        proxy = xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=transport)
         try:
-            return getattr(proxy.supervisor, method)(*arguments)
-        except xmlrpc.client.Fault as e:
-            if e.faultCode in tolerate:
+            return supervisord.call(self._socket, method, *arguments, deadline=self._deadline)
+        except supervisord.Refused as e:
+            if e.code in tolerate:
                 return None
-            raise SupervisorTrouble(f"supervisord refuses {method}{arguments}: {e.faultString}") from e
-        except (ConnectionRefusedError, FileNotFoundError) as e:
+            raise SupervisorTrouble(f"supervisord refuses {method}{arguments}: {e}") from e
+        except supervisord.Gone as e:
             raise SupervisorGone(
                 f"no supervisord listens on {self._socket}: is this host's `pinrail host server` running?"
             ) from e
-        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as e:
-            raise SupervisorTrouble(f"supervisord on {self._socket} does not answer {method}: {e!r}") from e
-        finally:
-            transport.close()
+        except supervisord.Unanswered as e:
+            raise SupervisorTrouble(f"supervisord does not answer {e}") from e
 
     def pid(self) -> int:
         return int(self._call("getPID"))
@@ -127,7 +108,7 @@ class Supervisor:
         try:
             self._call("removeProcessGroup", group, tolerate=(_BAD_NAME,))
         except SupervisorTrouble as e:
-            if isinstance(e.__cause__, xmlrpc.client.Fault) and e.__cause__.faultCode == _STILL_RUNNING:
+            if isinstance(e.__cause__, supervisord.Refused) and e.__cause__.code == _STILL_RUNNING:
                 return False
             raise
         return True

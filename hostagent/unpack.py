@@ -94,6 +94,7 @@ def _fill(archive: Path, root: Path, digest: str, limits: Limits, check: Callabl
         reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX).stream_reader(
             hashing,  # type: ignore[arg-type]  # all that it needs is read()
             read_size=256 * 1024,
+            read_across_frames=True,
         )
         tree = _Tree(root, limits)
         try:
@@ -102,7 +103,7 @@ def _fill(archive: Path, root: Path, digest: str, limits: Limits, check: Callabl
                 tree.add(member, members.copy)
         except zstandard.ZstdError as e:
             raise BadArchive(f"not a zstd archive, or a broken one: {e}") from e
-        while hashing.read(256 * 1024):  # whatever lies behind the frame counts for the digest
+        while hashing.read(256 * 1024):  # whatever lies behind the last frame counts for the digest
             pass
     found = f"sha256:{hashing.digest.hexdigest()}"
     if found != digest:

@@ -17,11 +17,14 @@ import stat
 import tarfile
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 import zstandard
+
+from fleet import chunks
+from pipeline.frames import FrameWriter
 
 #: What hosts unpack at most.
 BYTES_MAX = 16 * 1024**3
@@ -55,6 +58,8 @@ class Packed:
     unpacked: int
     #: Files and symlinks in it.
     files: int
+    #: Of which chunks it is made, see ``fleet.chunks``; empty where that was not looked at.
+    index: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -166,14 +171,15 @@ def pack(entries: list[Entry], to: Path, progress: Progress | None = None) -> Pa
     """
     with to.open("wb") as raw:
         out = _Hashing(raw)
-        compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True, write_content_size=False)
-        with compressor.stream_writer(out, closefd=False) as packed:  # type: ignore[arg-type]  # it only writes
-            _write_members(entries, packed.write, progress or (lambda _: None))
+        frames = FrameWriter(out.write, level=_LEVEL)
+        _write_members(entries, frames.write, progress or (lambda _: None))
+        index = chunks.encode(frames.close())
     return Packed(
         digest=f"sha256:{out.digest.hexdigest()}",
         size=out.size,
         unpacked=content(entries),
         files=sum(not stat.S_ISDIR(e.stat.st_mode) for e in entries),
+        index=index,
     )
 
 
@@ -250,7 +256,7 @@ def inspect(archive: Path) -> Packed:
     try:
         with (
             archive.open("rb") as raw,
-            zstandard.ZstdDecompressor().stream_reader(raw, read_size=_CHUNK) as stream,
+            zstandard.ZstdDecompressor().stream_reader(raw, read_size=_CHUNK, read_across_frames=True) as stream,
             tarfile.open(fileobj=stream, mode="r|") as tar,
         ):
             for member in tar:

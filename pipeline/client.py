@@ -136,9 +136,11 @@ class Client:
     def plan(self, service: str) -> Plan:
         return Plan.model_validate(self.call("GET", f"/v1/services/{service}/plan"))
 
-    def configure(self, service: str, config: object, reason: str = "") -> dict[str, Any]:
+    def configure(
+        self, service: str, config: object, reason: str = "", expected_epoch: int | None = None
+    ) -> dict[str, Any]:
         """Write the service's configuration; makes the service where there is none."""
-        path = f"/v1/services/{service}/config{_query(reason=reason)}"
+        path = f"/v1/services/{service}/config{_query(reason=reason, expected_epoch=expected_epoch)}"
         found: dict[str, Any] = self.call("PUT", path, body=config)
         return found
 
@@ -153,7 +155,7 @@ class Client:
         build: str,
         *,
         ramp: Sequence[int] = (),
-        hold: float | None = None,
+        hold: float | Literal["hand"] | None = None,
         reason: str = "",
         expected_epoch: int | None = None,
         key: str | None = None,
@@ -178,7 +180,9 @@ class Client:
     def ask(self, service: str, number: int, verb: Verb, reason: str = "") -> RolloutNow:
         """Ask it of the rollout; what comes of it shows in the rollout."""
         path = f"/v1/services/{service}/rollouts/{number}/{verb}"
-        return RolloutNow.model_validate(self.call("POST", path, body={"reason": reason}))
+        return RolloutNow.model_validate(
+            self.call("POST", path, body={"reason": reason}, headers=_once(), repeatable=True)
+        )
 
     def wait_rollout(
         self,
@@ -213,16 +217,20 @@ class Client:
             time.sleep(LOOK_SECONDS)
 
     def latest(self, service: str) -> RolloutNow | None:
+        """The active one where there is one, else the last; what waits in the queue is asked for by its number."""
+        if (active := self.service(service)["rollout"]) is not None:
+            return self.rollout(service, active["number"])
         found = self.rollouts(service, 1)
         return self.rollout(service, found[0].number) if found else None
 
     def to_roll_back(self, service: str) -> RolloutNow | None:
         """The rollout that a rollback of the service is about: the active one, else the one that made the default."""
-        default = self.plan(service).default
+        seen = self.service(service)
+        if seen["rollout"] is not None:
+            return RolloutNow.model_validate(seen["rollout"])
+        default = seen["plan"]["default"]
         for last in (10, MOST):  # seldom is it not one of the last few
             recent = self.rollouts(service, last)
-            if recent and not recent[0].done:
-                return recent[0]
             for rollout in recent:
                 if rollout.state is RolloutState.SWITCHED and rollout.build == default:
                     return rollout
@@ -233,6 +241,22 @@ class Client:
         path = f"/v1/services/{service}/barriers/{barrier}?wait={wait:g}"
         found: dict[str, Any] = self.call("GET", path, extra_seconds=wait)
         return found
+
+    # -- previews --
+
+    def previews(self, service: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.call("GET", f"/v1/services/{service}/previews")
+        return found
+
+    def preview(self, service: str, build: str, seconds: float, reason: str = "") -> dict[str, Any]:
+        """A new token for that version."""
+        path, body = f"/v1/services/{service}/previews", {"build": build, "seconds": seconds, "reason": reason}
+        found: dict[str, Any] = self.call("POST", path, body=body, headers=_once(), repeatable=True)
+        return found
+
+    def revoke_preview(self, service: str, preview: str, reason: str = "") -> None:
+        path = f"/v1/services/{service}/previews/{preview}{_query(reason=reason)}"
+        self.call("DELETE", path, headers=_once())
 
     # -- the fleet --
 
@@ -245,7 +269,20 @@ class Client:
         return found
 
     def evict(self, edge: str, reason: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.call("POST", f"/v1/edges/{edge}/evict", body={"reason": reason}, repeatable=True)
+        found: dict[str, Any] = self.call(
+            "POST", f"/v1/edges/{edge}/evict", body={"reason": reason}, headers=_once(), repeatable=True
+        )
+        return found
+
+    def leave(self, edge: str, reason: str = "") -> dict[str, Any]:
+        """Its health page turns red. Evict it when no request reaches it any more."""
+        path, body = f"/v1/edges/{edge}/leave", {"reason": reason}
+        found: dict[str, Any] = self.call("POST", path, body=body, headers=_once(), repeatable=True)
+        return found
+
+    def take_back(self, edge: str, reason: str = "") -> dict[str, Any]:
+        path, body = f"/v1/edges/{edge}/return", {"reason": reason}
+        found: dict[str, Any] = self.call("POST", path, body=body, headers=_once(), repeatable=True)
         return found
 
     def audit(self, service: str | None = None, last: int = 50) -> list[dict[str, Any]]:
@@ -256,6 +293,11 @@ class Client:
     def ready(self) -> dict[str, Any]:
         found: dict[str, Any] = self.call("GET", "/readyz")
         return found
+
+
+def _once() -> dict[str, str]:
+    """What makes a call that changes something one that may be repeated at another replica."""
+    return {"idempotency-key": uuid.uuid4().hex}
 
 
 def _query(**wanted: str | int | None) -> str:

@@ -1,13 +1,14 @@
 """Builds in the object store: putting one there for good, and looking at what is there.
 
-A build is two objects: the archive first, then the manifest; it exists when its manifest does. Both are conditional
-writes, so a name means the same bytes for ever. Publishing the same bytes again succeeds and changes nothing, after a
-crash between the two as well.
+A build is the archive and its index first, then a signature where there is a key, then the manifest; it exists when its
+manifest does. Archive and manifest are conditional writes, so a name means the same bytes for ever. Publishing the same
+bytes again succeeds and changes nothing, after a crash in between as well.
 """
 
 from __future__ import annotations
 
 import getpass
+import hashlib
 import socket
 import tempfile
 from collections.abc import Callable
@@ -19,11 +20,13 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from fleet import chunks
 from fleet.loop import Trouble
 from fleet.model import Manifest
 from fleet.names import BadName, build_name, service_name
-from fleet.s3 import AlreadyThere, ObjectStore, archive_key, build_prefix, manifest_key
-from pipeline import archive
+from fleet.s3 import AlreadyThere, ObjectStore, archive_key, build_prefix, chunks_key, manifest_key
+from fleet.signing import PrivateKey
+from pipeline import archive, signatures
 from pipeline.git import Origin, origin
 
 Phase = Literal["packing", "uploading", "downloading"]
@@ -60,11 +63,17 @@ def publish(
     service: str,
     build: str | None = None,
     *,
+    key: PrivateKey | None = None,
+    expires: int | None = None,
     report: Report = _quiet,
 ) -> Published:
     """Make ``tree`` a build of ``service``; without a name it gets the commit's, else the digest's beginning.
 
-    Raises BadName, archive.BadTree, BuildTaken, Trouble, and OSError where the temporary file cannot be written.
+    With ``key`` it is signed, until ``expires`` (Unix seconds; None: for good), and so is the very same build that was
+    there already, if this key has not signed it yet.
+
+    Raises BadName, archive.BadTree, BuildTaken, signatures.BadSignatures, Trouble, and OSError where the temporary
+    file cannot be written.
     """
     service_name(service)
     if build is not None:
@@ -75,7 +84,23 @@ def publish(
         file = Path(directory) / "build.tar.zst"
         packed = archive.pack(entries, file, lambda done: report("packing", done, total))
         manifest = _manifest(service, build, packed, origin(tree))
-        return Published(*_put(store, manifest, file, report))
+        sign = _signer(store, key, expires)
+        if there := _existing(store, manifest):
+            sign(there)
+            return Published(there, new=False)
+        _put_archive(store, manifest, file, report)
+        # Whoever it is that wrote it first: only who has the index of the manifest looks into it.
+        store.put(chunks_key(manifest.service, manifest.build), packed.index, "application/octet-stream")
+        sign(manifest)
+        return Published(*_put_manifest(store, manifest))
+
+
+def _signer(store: ObjectStore, key: PrivateKey | None, expires: int | None) -> Callable[[Manifest], None]:
+    def sign(manifest: Manifest) -> None:
+        if key and all(s.key != key.public.id for s in signatures.read(store, manifest.service, manifest.build)):
+            signatures.sign(store, manifest, key, expires=expires)
+
+    return sign
 
 
 def _manifest(service: str, build: str | None, packed: archive.Packed, source: Origin) -> Manifest:
@@ -86,6 +111,7 @@ def _manifest(service: str, build: str | None, packed: archive.Packed, source: O
         size=packed.size,
         unpacked=packed.unpacked,
         files=packed.files,
+        chunks=f"sha256:{hashlib.sha256(packed.index).hexdigest()}" if packed.index else None,
         commit=source.commit,
         branch=source.branch,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -100,9 +126,7 @@ def _user() -> str:
         return "unknown"
 
 
-def _put(store: ObjectStore, wanted: Manifest, file: Path, report: Report) -> tuple[Manifest, bool]:
-    if there := _existing(store, wanted):
-        return there, False
+def _put_archive(store: ObjectStore, wanted: Manifest, file: Path, report: Report) -> None:
     try:
         store.put_new(
             archive_key(wanted.service, wanted.build),
@@ -112,6 +136,9 @@ def _put(store: ObjectStore, wanted: Manifest, file: Path, report: Report) -> tu
         )
     except AlreadyThere:
         _require_same_archive(store, wanted, report)
+
+
+def _put_manifest(store: ObjectStore, wanted: Manifest) -> tuple[Manifest, bool]:
     try:
         store.put_new(
             manifest_key(wanted.service, wanted.build), wanted.model_dump_json(indent=2).encode(), "application/json"
@@ -213,6 +240,8 @@ def verify(store: ObjectStore, service: str, build: str, *, report: Report = _qu
             found = archive.inspect(file)
         except archive.BadArchive as e:
             raise BadBuild(f"the archive of {build} is {e}") from e
+    if manifest.chunks is not None:
+        _verify_index(store, manifest)
     promised = archive.Packed(manifest.digest, manifest.size, manifest.unpacked, manifest.files)
     if found != promised:
         raise BadBuild(
@@ -220,3 +249,14 @@ def verify(store: ObjectStore, service: str, build: str, *, report: Report = _qu
             f"its manifest says {manifest.files} of {manifest.unpacked}"
         )
     return manifest
+
+
+def _verify_index(store: ObjectStore, manifest: Manifest) -> None:
+    key = chunks_key(manifest.service, manifest.build)
+    index = store.get(key) or b""
+    if f"sha256:{hashlib.sha256(index).hexdigest()}" != manifest.chunks:
+        raise BadBuild(f"{key} is not the index of chunks that the manifest of {manifest.build} promises")
+    try:
+        chunks.decode(index, manifest.size)
+    except chunks.BadIndex as e:
+        raise BadBuild(f"{key} is {e}") from e

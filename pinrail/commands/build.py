@@ -1,12 +1,14 @@
-"""``pinrail build publish|list|show|verify``: builds in the object store."""
+"""``pinrail build publish|sign|list|show|verify|key``: builds in the object store."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +18,9 @@ from pinrail.errors import CommandError, reported
 
 if TYPE_CHECKING:
     from fleet.config import S3Config
-    from fleet.model import Manifest
+    from fleet.model import Manifest, Signature
     from fleet.s3 import ObjectStore
+    from fleet.signing import PrivateKey
     from pipeline.publish import Phase, Report
 
 Service = Annotated[str, typer.Argument(help="The service's name.")]
@@ -26,19 +29,51 @@ Dir = Annotated[
     Path | None,
     typer.Option("--dir", help="The fleet's directory; else $PINRAIL_DIR, else .pinrail here.", show_default=False),
 ]
+Key = Annotated[
+    Path | None,
+    typer.Option("--key", help="File with the private key that signs; see `pinrail build key`.", show_default=False),
+]
+ValidDays = Annotated[
+    float | None,
+    typer.Option(
+        "--valid-days",
+        help="After so many days no host installs it any more.",
+        min=0,
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 builds = typer.Typer(
     name="build",
     no_args_is_help=True,
-    help="Builds in S3: publish, list, show, verify.",
+    help="Builds in S3: publish, sign, list, show, verify.",
     epilog="S3 is found by PINRAIL_S3_BUCKET and PINRAIL_S3_ENDPOINT with AWS's own variables for region and "
-    "credentials, else through the local fleet's directory.",
+    "credentials, else through the local fleet's directory. The key that signs is --key, else the file that "
+    "PINRAIL_SIGNING_KEY names, else the local fleet's.",
 )
 
 
 def add_to(app: typer.Typer) -> None:
     app.add_typer(builds)
+
+
+def _signing_key(given: Path | None, directory: Path | None) -> PrivateKey | None:
+    """None where the caller has no key: hosts that ask for signatures will not run the build."""
+    from pinrail.local import config, state
+    from pipeline import signatures
+
+    named = given or (Path(v) if (v := os.environ.get("PINRAIL_SIGNING_KEY")) else None)
+    if named is not None:
+        return signatures.read_key(named)
+    if directory is None and (os.environ.get("PINRAIL_S3_BUCKET") or os.environ.get("PINRAIL_S3_ENDPOINT")):
+        return None
+    fleet = state.load(state.directory(directory))
+    return config.signing_key(fleet) if fleet else None
+
+
+def _until(days: float | None) -> int | None:
+    return None if days is None else int(time.time() + days * 86400)
 
 
 def s3_location(directory: Path | None) -> S3Config:
@@ -67,13 +102,14 @@ def _store(directory: Path | None) -> Iterator[ObjectStore]:
     from fleet.s3 import ObjectStore
     from pipeline.archive import BadTree
     from pipeline.publish import BadBuild, BuildTaken, NoSuchBuild
+    from pipeline.signatures import BadSignatures
 
     with reported():
         try:
             yield ObjectStore(s3_location(directory))
         except BadTree as e:
             raise CommandError(str(e), 2) from e
-        except (BuildTaken, NoSuchBuild, BadBuild) as e:
+        except (BuildTaken, NoSuchBuild, BadBuild, BadSignatures) as e:
             raise CommandError(str(e)) from e
         except OSError as e:
             raise CommandError(f"the disk: {e.strerror or e}" + (f" ({e.filename})" if e.filename else "")) from e
@@ -101,6 +137,13 @@ def _progress(quiet: bool) -> Iterator[Report]:
         yield report
 
 
+def _said(signature: Signature) -> str:
+    until = ""
+    if signature.expires is not None:
+        until = f", until {datetime.fromtimestamp(signature.expires, UTC).isoformat(timespec='minutes')}"
+    return f"signed by the key {signature.key}, counter {signature.counter}{until}"
+
+
 def _print(manifest: Manifest) -> None:
     for key, value in manifest.model_dump(mode="json").items():
         if value not in (None, ""):
@@ -115,6 +158,8 @@ def publish(
         str | None,
         typer.Option("--build", "-b", help="Its name; else the short git commit, else the digest's first 12 digits."),
     ] = None,
+    key: Key = None,
+    valid_days: ValidDays = None,
     directory: Dir = None,
     as_json: Json = False,
 ) -> None:
@@ -124,8 +169,9 @@ def publish(
     with _store(directory) as store:
         if not tree.is_dir():
             raise CommandError(f"{tree} is {'not a directory' if tree.exists() else 'not there'}", 2)
+        signer = _signing_key(key, directory)
         with _progress(quiet=as_json) as report:
-            done = pipeline.publish(store, tree, service, build, report=report)
+            done = pipeline.publish(store, tree, service, build, key=signer, expires=_until(valid_days), report=report)
         m = done.manifest
         if as_json:
             typer.echo(json.dumps({**m.model_dump(mode="json"), "new": done.new}))
@@ -133,6 +179,41 @@ def publish(
             typer.echo(f"published {m.service} {m.build}: {m.files} files, {m.size} bytes, {m.digest}")
         else:
             typer.echo(f"{m.service} {m.build} was there already, with the same bytes ({m.digest})")
+
+
+@builds.command("sign")
+def sign(
+    service: Service,
+    build: BuildName,
+    key: Key = None,
+    valid_days: ValidDays = None,
+    directory: Dir = None,
+    as_json: Json = False,
+) -> None:
+    """Sign a build that is there: with the next key when keys change, or again when a signature has expired."""
+    from pipeline import publish as pipeline
+    from pipeline import signatures
+
+    with _store(directory) as store:
+        signer = _signing_key(key, directory)
+        if signer is None:
+            raise CommandError("there is no key to sign with: give --key FILE (`pinrail build key FILE` makes one)", 2)
+        manifest = pipeline.show(store, service, build)
+        made = signatures.sign(store, manifest, signer, expires=_until(valid_days))
+        typer.echo(made.model_dump_json() if as_json else f"{service} {build} is {_said(made)}")
+
+
+@builds.command("key")
+def key_(
+    file: Annotated[Path, typer.Argument(help="Where the private key goes; the file must not be there yet.")],
+    as_json: Json = False,
+) -> None:
+    """Make a key to sign builds with; prints its public half, which hosts pin (signing_keys)."""
+    from pipeline import signatures
+
+    with reported():
+        public = signatures.new_key(file).public
+        typer.echo(json.dumps({"id": public.id, "public": public.text}) if as_json else public.text)
 
 
 @builds.command("list")
@@ -163,15 +244,19 @@ def list_(service: Service, directory: Dir = None, as_json: Json = False) -> Non
 
 @builds.command("show")
 def show(service: Service, build: BuildName, directory: Dir = None, as_json: Json = False) -> None:
-    """One build's manifest."""
+    """One build's manifest, and who signed it."""
     from pipeline import publish as pipeline
+    from pipeline import signatures
 
     with _store(directory) as store:
         manifest = pipeline.show(store, service, build)
+        signed = signatures.read(store, service, build)
         if as_json:
-            typer.echo(manifest.model_dump_json())
+            typer.echo(json.dumps({**manifest.model_dump(mode="json"), "signatures": [s.model_dump() for s in signed]}))
         else:
             _print(manifest)
+            for s in signed:
+                typer.echo(f"{'signature':>9}  {_said(s)}")
 
 
 @builds.command("verify")

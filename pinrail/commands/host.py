@@ -26,7 +26,7 @@ def run(config: Config) -> None:
     from fleet import log, loop
     from fleet.config import load
     from fleet.s3 import ObjectStore
-    from fleet.zk import ZooKeeper, ZooKeeperTrouble
+    from fleet.zk import ZooKeeper, ZooKeeperTrouble, read_access
     from hostagent.agent import HostAgent
     from hostagent.config import HostConfig
     from hostagent.metrics import Metrics
@@ -36,10 +36,12 @@ def run(config: Config) -> None:
         log.configure(host=host.name)
         wake = loop.Wake()
         metrics = Metrics(host.name)
-        zk = ZooKeeper(host.zookeeper, wake=wake, session_seconds=host.session_seconds)
+        access = read_access(host.zookeeper_access, "host")
+        zk = ZooKeeper(host.zookeeper, wake=wake, session_seconds=host.session_seconds, access=access)
         agent = HostAgent(host, zk, ObjectStore(host.s3), metrics, wake)
         metrics.serve(host.metrics)
         loop.stop_on_signals(wake)
+        loop.crash_with_any_thread()
         try:
             zk.start()
         except ZooKeeperTrouble as trouble:

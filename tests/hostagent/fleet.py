@@ -60,7 +60,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path.startswith("/slow"):
             time.sleep(float(self.path.partition("=")[2]))
         self.say(200, {"build": BUILD, "pid": os.getpid(), "slot": os.environ["PINRAIL_SLOT"],
-                       "env": os.environ.get("GREETING"), "host": os.environ["PINRAIL_HOST"]})
+                       "env": os.environ.get("GREETING"),
+                       "uid": os.getuid(), "leak": os.environ.get("LEAK"), "host": os.environ["PINRAIL_HOST"]})
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/die":
@@ -158,7 +159,7 @@ class Machine:
         self.name = name
         self.user = user
         self.python = sys.executable
-        self.environment = dict(os.environ)
+        self.environment = {**os.environ, "LEAK": "a secret of the host's"}
         self.directory = directory
         self.address = address
         self.zk = zk
@@ -168,6 +169,8 @@ class Machine:
         (directory / "host.toml").write_text(
             f'name = "{self.name}"\naddress = "{address}"\nzookeeper = "{zk.address}"\n'
             f'directory = "{directory_key or directory}"\nmetrics = "{self.metrics}"\nnginx_user = "www-data"\n'
+            # Services run as users of their own, and this test's Python may lie where only root can read.
+            f'path = ["/usr/bin"]\n'
             f"every = 0.5\nsession_seconds = 2\n"
             f'[s3]\nendpoint = "{s3.endpoint}"\nbucket = "{s3.bucket}"\ncredentials = "{s3.credentials}"\n'
         )

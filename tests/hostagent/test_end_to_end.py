@@ -21,6 +21,7 @@ from hostagent.config import HostConfig
 from hostagent.layout import Layout
 from hostagent.slots import Slots
 from hostagent.supervisor import Supervisor
+from hostagent.users import Users
 from tests.conftest import eventually, free_port
 from tests.hostagent.fleet import Host, Load, Machine, alive, pause
 from tests.s3_fixtures import KEY, SECRET, S3Server, write_credentials
@@ -79,7 +80,7 @@ def test_as_an_ordinary_user(machine: Machine, s3: S3Server) -> None:
         other.python = "/usr/bin/python3"
         other.environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
         can = [other.python, "-c", "import hostagent.agent, fleet.s3, supervisor"]
-        if subprocess.run(can, user="nobody", env=other.environment, stderr=subprocess.DEVNULL, timeout=20).returncode:
+        if subprocess.run(can, user="nobody", env=other.environment, stderr=subprocess.DEVNULL, timeout=90).returncode:
             pytest.skip("an ordinary user cannot run /usr/bin/python3 with what is installed here")
         try:
             other.ensure()
@@ -198,6 +199,33 @@ def test_a_pool_on_ports_with_its_own_environment(host: Host) -> None:
     host.reached(1)
     said = json.loads(host.ask(0)[2])
     assert (said["env"], said["build"], said["host"]) == ('a "b" %(c)s ; $d # e\nf', "a1", "host-1")
+    assert said["leak"] is None, "what the host's server has in its own environment is not for services"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a service as somebody else")
+def test_each_service_is_a_user_of_its_own_that_can_change_nothing_of_its_release(host: Host, machine: Machine) -> None:
+    """And its post-install too, which makes what then is nobody's to change."""
+    install = "import os, pathlib; pathlib.Path(os.environ['PINRAIL_INSTALL'], 'who').write_text(str(os.getuid()))\n"
+    pool = host.config.pool.model_copy(update={"install": ("{python}", "install.py")})
+    other = Host(machine, f"{host.service}b")
+    for h in (host, other):
+        h.configure(h.config.model_copy(update={"pool": pool}))
+        h.publish("a1", extra={"install.py": install})
+        h.enable(1, "a1")
+    for h in (host, other):
+        h.reached(1)
+    uids = [json.loads(h.ask(0)[2])["uid"] for h in (host, other)]
+    assert len(set(uids)) == 2 and all(70000 <= uid < 80000 for uid in uids)
+    mine, theirs = host.releases / "a1" / "serve.py", other.releases / "a1" / "serve.py"
+    (venv,) = [v for v in host.venvs() if (v / "who").exists() and (v / "who").read_text() == str(uids[0])]
+    for path, flag, allowed in (
+        *((mine, "-r", True), (mine, "-w", False), (mine.parent, "-w", False)),
+        *((theirs, "-r", False), (venv / "who", "-r", True), (venv / "who", "-w", False), (venv, "-w", False)),
+        (machine.directory / "host.toml", "-w", False),
+    ):
+        done = subprocess.run(["test", flag, str(path)], user=uids[0], group=uids[0], extra_groups=[], check=False)
+        assert (done.returncode == 0) is allowed, f"{flag} {path}"
+    other.remove()
 
 
 def test_a_changed_config_leaves_running_pools_alone(host: Host) -> None:
@@ -244,7 +272,7 @@ def test_filling_a_slot_that_runs_changes_nothing(host: Host) -> None:
     config = load(host.machine.directory / "host.toml", HostConfig)
     layout = Layout.of(config)
     before = host.pids("a1"), layout.spec(host.service, 0).read_bytes()
-    Slots(config, layout, host.supervisor).start(host.service, 0, "a1", host.config)
+    Slots(config, layout, host.supervisor, Users(config, layout)).start(host.service, 0, "a1", host.config)
     assert (host.pids("a1"), layout.spec(host.service, 0).read_bytes()) == before
 
 
@@ -265,5 +293,5 @@ def test_what_supervisord_passed_over_is_told_to_stop_again(host: Host) -> None:
 
     config = load(host.machine.directory / "host.toml", HostConfig)
     layout = Layout.of(config)
-    Slots(config, layout, PassesOver(layout.supervisor_socket)).stop(host.service, 0, "a1")
+    Slots(config, layout, PassesOver(layout.supervisor_socket), Users(config, layout)).stop(host.service, 0, "a1")
     assert host.running() == []

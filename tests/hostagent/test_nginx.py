@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from fleet.local_http import connection
 from hostagent import nginx
-from hostagent.http import NoAnswer, connection, get
+from hostagent.http import NoAnswer, get
 from tests.conftest import eventually, free_port
 
 
@@ -171,6 +172,15 @@ def test_the_stamp_is_on_errors_too(slot: Slot) -> None:
         (slot.ask("GET", Host="a b"), 400),
     ):
         assert (r.status, r.headers["x-served-version"], r.headers["x-served-by"]) == (status, "b1", "host-1")
+
+
+def test_a_request_meant_for_another_version_is_not_even_asked(slot: Slot) -> None:
+    slot.start(good)
+    for method in ("GET", "POST"):
+        with pytest.raises(http.client.RemoteDisconnected):
+            slot.ask(method, body=b"x" if method == "POST" else None, x_pinrail_expect="b2")
+        assert slot.ask(method, x_pinrail_expect="b1").status == 200
+    assert slot.seen() == [b"GET", b"POST"]
 
 
 def test_nothing_internal_on_the_public_port(slot: Slot) -> None:

@@ -122,8 +122,8 @@ if not gate.exists():
 """
 
 
-def test_a_post_install_cut_off_by_a_kill_is_done_again_from_the_start(host: Host, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
+def test_a_post_install_cut_off_by_a_kill_is_done_again_from_the_start(host: Host, short_tmp: Path) -> None:
+    gate = short_tmp / "gate"  # where the service's user can look
     pool = host.config.pool.model_copy(
         update={"install": ("{python}", "install.py"), "environment": {"GATE": str(gate)}}
     )
@@ -156,7 +156,8 @@ class Bench:
     """A release on a host's disk."""
 
     def __init__(self, directory: Path) -> None:
-        self.layout = Layout(directory, directory / "run")
+        self._host = HostConfig(name="h", address="127.0.0.1", zookeeper="z:1", directory=directory)
+        self.layout = Layout.of(self._host)
         self.all = Environments(self.layout)
 
     def release(self, build: str, files: dict[str, str | bytes], service: str = "app") -> None:
@@ -165,9 +166,12 @@ class Bench:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.encode() if isinstance(content, str) else content)
 
+    def step(self, service: str, build: str, pool: Pool) -> Prepare:
+        return Prepare(self.layout, self._host, service, build, pool, None)
+
     def prepare(self, build: str, pool: Pool | None = None, service: str = "app") -> None:
         pool = pool or Pool()
-        Prepare(self.layout, (), service, build, pool).run(self.all, build, lambda: None)
+        self.step(service, build, pool).run(self.all, build, lambda: None)
         assert environments.ready(self.layout, service, build, build, pool)
 
     def venvs(self) -> list[str]:
@@ -214,7 +218,7 @@ def test_a_step_that_is_given_up_ends_its_command(bench: Bench, tmp_path: Path) 
 
     pool = Pool(install=("sh", "-c", f"echo $$ > {pid}; sleep 300"))
     with pytest.raises(Cancelled):
-        Prepare(bench.layout, (), "app", "b1", pool).run(bench.all, "b1", give_up)
+        bench.step("app", "b1", pool).run(bench.all, "b1", give_up)
     assert not alive(int(pid.read_text())) and bench.venvs() == []
 
 
@@ -228,7 +232,7 @@ def test_another_command_or_another_build_is_another_environment(bench: Bench) -
     pool = Pool(install=("sh", "-c", 'pwd > "$PINRAIL_INSTALL/where"'))
     for build in ("a1", "b1"):
         bench.release(build, {"x": ""})
-        Prepare(bench.layout, (), "app", build, pool).run(bench.all, "the same content", lambda: None)
+        bench.step("app", build, pool).run(bench.all, "the same content", lambda: None)
     assert len(bench.venvs()) == 2
     bench.prepare("b1", pool)
     other = Pool(install=("sh", "-c", 'echo other > "$PINRAIL_INSTALL/where"'))
@@ -241,7 +245,7 @@ def test_another_command_or_another_build_is_another_environment(bench: Bench) -
 
 
 def recipe(bench: Bench, build: str) -> bytes:
-    step = Prepare(bench.layout, (), "app", build, Pool())
+    step = bench.step("app", build, Pool())
     return b"\0".join(step._recipe(build))
 
 

@@ -13,6 +13,8 @@ import pytest
 from fleet.names import BadName
 from fleet.s3 import ObjectStore, archive_key, manifest_key
 from hostagent import fetch
+from hostagent.kept import Kept
+from hostagent.layout import Layout
 from pipeline import archive, publish
 from pipeline.git import Origin, origin
 from pipeline.publish import BadBuild, BuildTaken, NoSuchBuild
@@ -33,8 +35,10 @@ def test_a_published_build_is_what_a_host_fetches(store: ObjectStore, tree: Path
     assert (m.service, m.build, m.files, m.unpacked, m.commit) == ("web", "b1", 1, 7, None)
     assert "@" in m.builder
     assert publish.show(store, "web", "b1") == m
-    assert store.keys("builds/") == ["builds/web/b1/build.tar.zst", "builds/web/b1/manifest.json"]
-    fetch.fetch(store, fetch.manifest(store, "web", "b1", m.digest), tmp_path / "a.zst")
+    there = ["builds/web/b1/build.tar.zst", "builds/web/b1/chunks", "builds/web/b1/manifest.json"]
+    assert store.keys("builds/") == there
+    means = fetch.Means(Kept(Layout(tmp_path, tmp_path), "web", 2))
+    fetch.fetch(store, fetch.manifest(store, "web", "b1", m.digest), tmp_path / "a.zst", means)
     assert archive.digest_of(tmp_path / "a.zst") == m.digest
 
 

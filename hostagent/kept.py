@@ -1,0 +1,111 @@
+"""Archives that this host has unpacked and keeps, so that of the next build it fetches only what is in none of them.
+
+A chunk is taken from one only after its digest was looked at: a disk that forgets costs bytes, never a wrong archive.
+Touches the disk, never the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fleet import chunks
+from fleet.chunks import BadIndex, Chunk
+from fleet.download import Write
+from fleet.files import read_or_none, sync_directory, write_atomic
+from hostagent.layout import Layout, index_of
+
+#: Bytes between two gaps below which one request for both costs less.
+_NEAR = 32 * 1024
+
+
+class Kept:
+    """Of one service. ``most``: how many archives are kept; none where it is 0."""
+
+    def __init__(self, layout: Layout, service: str, most: int) -> None:
+        self._layout = layout
+        self._service = service
+        self._most = most
+
+    def keep(self, build: str, archive: Path, index: bytes | None) -> None:
+        """The archive was unpacked; without an index nobody will ever look into it. Older ones make room."""
+        if index is None or not self._most:
+            archive.unlink(missing_ok=True)
+            return
+        to = self._layout.kept(self._service, build)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(index_of(to), index)
+        archive.replace(to)
+        sync_directory(to.parent)
+        for old in self._archives()[self._most :]:
+            self._remove(old)
+
+    def forget(self, build: str) -> None:
+        self._remove(self._layout.kept(self._service, build))
+
+    def local(self, wanted: Sequence[Chunk]) -> Here:
+        """What of an archive of these chunks is here."""
+        found: dict[bytes, tuple[Path, Chunk]] = {}
+        for archive in self._archives():
+            index = read_or_none(index_of(archive))
+            try:
+                own = chunks.decode(index or b"", archive.stat().st_size)
+            except BadIndex:
+                continue  # damaged: as good as not kept
+            for c in own:
+                found.setdefault(c.digest, (archive, c))
+        return Here(wanted, found)
+
+    def _archives(self) -> list[Path]:
+        """The newest first."""
+        directory = self._layout.kept(self._service, "x").parent
+        return sorted(directory.glob("*.tar.zst"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
+
+    def _remove(self, archive: Path) -> None:
+        archive.unlink(missing_ok=True)
+        index_of(archive).unlink(missing_ok=True)
+
+
+class Here:
+    """A ``fleet.download.Local``; safe from several threads."""
+
+    def __init__(self, wanted: Sequence[Chunk], found: dict[bytes, tuple[Path, Chunk]]) -> None:
+        self._wanted = wanted
+        self._found = found
+
+    def fill(self, start: int, end: int, write: Write) -> list[tuple[int, int]]:
+        gaps: list[tuple[int, int]] = []
+        spared: list[Chunk] = []  # since the last gap
+        for chunk in chunks.within(self._wanted, start, end):
+            if chunk.digest in self._found:
+                spared.append(chunk)
+                continue
+            low, high = max(start, chunk.start), min(end, chunk.end)
+            if gaps and low - gaps[-1][1] < _NEAR:
+                gaps[-1] = (gaps[-1][0], high)  # what lies between comes with it
+            else:
+                self._copy(spared, start, end, write, gaps)
+                gaps.append((low, high))
+            spared = []
+        self._copy(spared, start, end, write, gaps)
+        return gaps
+
+    def _copy(self, spared: Sequence[Chunk], start: int, end: int, write: Write, gaps: list[tuple[int, int]]) -> None:
+        """What turns out not to be as it was is a gap, too."""
+        for chunk in spared:
+            low, high = max(start, chunk.start), min(end, chunk.end)
+            frame = self._frame(chunk)
+            if frame is None:
+                gaps.append((low, high))
+            else:
+                write(low, frame[low - chunk.start : high - chunk.start])
+
+    def _frame(self, chunk: Chunk) -> bytes | None:
+        archive, there = self._found[chunk.digest]
+        try:
+            with archive.open("rb") as f:
+                f.seek(there.start)
+                frame = f.read(there.length)
+        except OSError:
+            return None
+        return frame if len(frame) == chunk.length and chunks.digest_of(frame) == chunk.digest else None
