@@ -1,4 +1,4 @@
-"""The VCL templates, shipped as package data, and the two escapes they need. Loops and escaping only, no computing.
+"""The VCL templates, shipped as package data, and the escapes they need. Loops and escaping only, no computing.
 
 ``service.vcl.j2`` is one service behind its label ``svc-<service>``; ``root.vcl.j2`` matches host and path and hands
 over. Who fills them in, and with what, is ``edge.render``.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-import jinja2
+from fleet import templates
 
 
 class Unprintable(ValueError):
@@ -27,15 +27,9 @@ def escaped(value: str) -> str:
     return quoted(re.sub(r"([^A-Za-z0-9_/-])", r"\\\1", value))[1:-1]
 
 
-environment = jinja2.Environment(
-    loader=jinja2.PackageLoader("vcl", ""),
-    undefined=jinja2.StrictUndefined,
-    # An upgrade on disk must not put a new template under an agent that still runs the old code.
-    auto_reload=False,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-    autoescape=False,  # noqa: S701  not HTML: the filters below are VCL's own escapes
-)
-environment.filters["q"] = quoted
-environment.filters["re"] = escaped
+def header(name: str) -> str:
+    """A header's name after ``req.http.``; what VCL does not take for a name by itself is quoted."""
+    return name if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) else quoted(name)
+
+
+environment = templates.environment("vcl", q=quoted, re=escaped, h=header)

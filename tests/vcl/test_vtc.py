@@ -1,7 +1,9 @@
 """Each ``NN_topic.vtc`` run by Varnish's own test program on the *rendered production* templates.
 
 A file begins with comments that say what to render: ``# plan: {...}``, ``# config: {...}``, ``# hosts: {"B": ["s1"]}``;
-``@VCL@`` is the service's VCL and ``@ROOT@`` a root over it. More plans: ``# plan2: ...`` gives ``@VCL2@``.
+``@VCL@`` is the service's VCL and ``@ROOT@`` a root over it. More plans: ``# plan2: ...`` gives ``@VCL2@``, of the same
+service unless ``# service2: "other"`` and ``# config2: {...}`` say otherwise. ``@LONG@`` is 6000 letters.
+``NN_topic.own.vcl`` beside it is the operator's own VCL.
 Only probes are left out: a scripted server answers exactly the requests it expects.
 """
 
@@ -28,32 +30,36 @@ def _header(text: str, key: str) -> Any:
     return json.loads(found.group(1)) if found else None
 
 
-def rendered(text: str) -> str:
+def rendered(text: str, own: str = "") -> str:
     """The script with its placeholders filled in."""
-    config = ServiceConfig.model_validate(_header(text, "config") or {})
     hosts = _header(text, "hosts") or {}
     servers = {s: Host("192.0.2.1", 10000 + n) for n, s in enumerate(sorted({s for ss in hosts.values() for s in ss}))}
+    routes: dict[str, render.Route] = {}
     for number in ("", "2"):
         plan = _header(text, f"plan{number}")
         if plan is None:
             continue
+        service = _header(text, f"service{number}") or "app"
+        config = ServiceConfig.model_validate(_header(text, f"config{number}") or _header(text, "config") or {})
+        routes.setdefault(service, render.Route(service, config.match))
         sets = {v: tuple(servers[s] for s in names) for v, names in hosts.items()}
-        vcl = render.service("app", config, Plan.model_validate(plan), sets).text
-        vcl = re.sub(r"^probe health \{.*?^\}\n", "", vcl, flags=re.MULTILINE | re.DOTALL)
-        vcl = vcl.replace("    .probe = health;\n", "")
+        vcl = render.service(service, config, Plan.model_validate(plan), sets, own).text
+        vcl = re.sub(r"^probe pr_health \{.*?^\}\n", "", vcl, flags=re.MULTILINE | re.DOTALL)
+        vcl = vcl.replace("    .probe = pr_health;\n", "")
         for name, host in servers.items():
             vcl = vcl.replace(
                 f'.host = "192.0.2.1";\n    .port = "{host.port}"',
                 f'.host = "${{{name}_addr}}";\n    .port = "${{{name}_port}}"',
             )
         text = text.replace(f"@VCL{number}@", vcl)
-    return text.replace("@ROOT@", render.root([render.Route("app", config.match)], None).text)
+    return text.replace("@ROOT@", render.root(list(routes.values()), None).text).replace("@LONG@", "a" * 6000)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_vtc(file: Path, tmp_path: Path) -> None:
     script = tmp_path / file.name
-    script.write_text(rendered(file.read_text()))
+    own = file.with_suffix(".own.vcl")
+    script.write_text(rendered(file.read_text(), own.read_text() if own.exists() else ""))
     parameters = ["-p", "debug=+vclrel"]
     if server.tcc_is_here():
         parameters += ["-p", f"cc_command='{server.TCC}'"]

@@ -1,0 +1,5 @@
+sub vcl_backend_response {
+    set beresp.ttl = 0.001s;
+    set beresp.grace = 0s;
+    set beresp.keep = 1h;
+}

@@ -1,0 +1,69 @@
+"""An operator's own VCL inside a service's: what is taken from it, and what the compiler is made to say of it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edge import render, server
+from edge.members import Host
+from fleet.model import Plan, ServiceConfig
+from vcl.own import included
+
+PLAN = Plan(epoch=1, generation=1, default="A", serving=("A",))
+
+
+def compiled(own: str, directory: Path) -> tuple[int, str]:
+    text = render.service("app", ServiceConfig(), PLAN, {"A": (Host("192.0.2.1", 80),)}, own).text
+    (directory / "a.vcl").write_text(text)
+    command = ["-p", f"cc_command={server.TCC}"] if server.tcc_is_here() else []
+    line = ["varnishd", "-C", "-j", "none", "-n", str(directory / "n"), *command, "-f", str(directory / "a.vcl")]
+    result = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    return result.returncode, result.stderr
+
+
+def test_a_file_that_stands_alone_may_be_included() -> None:
+    own = "# by hand\nvcl 4.1;\nimport std;\n"
+    assert included(own) == "# by hand\n\nimport std;\n"
+
+
+def test_without_own_vcl_nothing_is_included() -> None:
+    sets = {"A": (Host("192.0.2.1", 80),)}
+    plain = render.service("app", ServiceConfig(), PLAN, sets)
+    assert plain == render.service("app", ServiceConfig(), PLAN, sets, " \n")
+    assert plain.name != render.service("app", ServiceConfig(), PLAN, sets, "# a word").name
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ("sub vcl_recv { set req.http.x = ; }", "sub vcl_recv { set req.http.x = ; }"),
+        ("sub vcl_recv { if (req.url) {", "sub vcl_recv {"),
+        ("/* never closed", "/*"),
+        ("sub pr_choose { }", "pr_choose"),
+        ("C{ int x; }C", "C{ int x; }C"),
+        (
+            "\n\nsub vcl_recv { unset req.http.X-Pinrail-Version; }",
+            "Line 3 of this service's own VCL changes",
+        ),
+        ('sub vcl_backend_fetch { set bereq.http."x-pinrail-fetch" = "B"; }', "Line 1 of this service's own VCL"),
+    ],
+    ids=["syntax", "unclosed", "comment", "our-name", "inline-c", "unset", "set"],
+)
+def test_what_is_wrong_with_it_is_said_by_the_compiler(own: str, said: str, tmp_path: Path) -> None:
+    code, output = compiled(own, tmp_path)
+    assert code != 0 and said in output
+
+
+def test_internal_headers_may_be_read_and_named_in_comments_and_strings(tmp_path: Path) -> None:
+    own = """
+    # set req.http.x-pinrail-version
+    sub vcl_deliver {
+        set resp.http.X-Version = req.http.x-pinrail-version; // unset req.http.x-pinrail-version
+        set resp.http.X-Hint = "unset req.http.x-pinrail-version" + {"set req.http.x-pinrail-version"};
+    }
+    """
+    code, output = compiled(own, tmp_path)
+    assert code == 0, output

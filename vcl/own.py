@@ -1,0 +1,27 @@
+"""An operator's own VCL, made fit to stand inside its service's. Pure; what is wrong with it the compiler says, not we.
+
+One thing the compiler would let pass is turned into an error that it quotes: changing the header and the variables that
+the pin and the attestation are made of.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: Comments and strings, which are left alone, or a change of an internal header, which is not.
+_TOKEN = re.compile(
+    r"""//[^\n]* | \#[^\n]* | /\*.*?(?:\*/|\Z) | "[^"\n]*" | \{".*?(?:"\}|\Z) | \"{3}.*?(?:\"{3}|\Z)
+    | (?P<change>\b(?:set|unset)\s+(?:be)?re[qs]p?\.http\."?x-pinrail- | \bvar\.(?:set\w*\s*\(\s*"pr_ | clear\b))""",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+_VERSION = re.compile(r"\A((?:\s|//[^\n]*|\#[^\n]*)*)vcl\s+4\.[01]\s*;")
+
+
+def included(text: str) -> str:
+    """``text`` as part of another VCL: without its first line's ``vcl 4.1;``, and ending in a newline."""
+    text = _VERSION.sub(r"\1", text, count=1).rstrip() + "\n"
+    for found in _TOKEN.finditer(text):
+        if found["change"]:
+            line = text.count("\n", 0, found.start()) + 1
+            return f"\"Line {line} of this service's own VCL changes what is Pinrail's: x-pinrail-*, pr_*\";\n{text}"
+    return text
