@@ -14,24 +14,29 @@ from edge import health, plan, render, server
 from edge.catalog import Catalog, Service
 from edge.config import EdgeConfig
 from edge.driver import Driver
+from edge.hooks import Commit, Hooks
 from edge.lastgood import Good, LastGood, Store
 from edge.look import Look, Observed
 from edge.metrics import Metrics
-from edge.plan import Label, Memory, Want
+from edge.own import Own
+from edge.plan import Action, Label, Memory, Want
 from edge.presence import Presence
+from edge.reading import Reading
 from edge.render import Rendered
 from edge.renderings import Renderings
 from edge.report import Report
 from edge.revisit import Revisit
 from edge.varnish import Varnish, VarnishTrouble
-from edge.view import Seen, View
-from fleet import log, paths
+from fleet import log
 from fleet.loop import Trouble
 from fleet.zk import ZooKeeper, ZooKeeperTrouble
 
 _log = log.get()
 
 NOT_ROSTERED = "not on the roster yet"
+LEAVING = "leaving"
+#: Seconds from the agent's start for which a health page stays red because requests are not counted.
+_COUNTING = 10.0
 #: Steps in one cycle; far more than any plan needs.
 _ROUNDS = 200
 
@@ -43,23 +48,33 @@ class Agent:
         zk: ZooKeeper,
         varnish: Varnish,
         metrics: Metrics,
+        hooks: Hooks,
         wake: Callable[[], None],
+        counting: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._directory = config.directory
-        self._zk = zk
-        self._view = View(zk)
+        """``counting``: is each request counted?"""
+        self._config = config
         self._presence = Presence(config, zk)
-        self._store = Store(config)
+        self._store = Store(config.directory)
         good = self._store.read().services
-        self._catalog = Catalog({n: Service(g.config, g.plan, g.sets) for n, g in good.items()}, metrics.held, clock)
+        self._own = Own(config.varnish.own)
+        known = {n: Service(g.config, g.plan, g.sets, g.own) for n, g in good.items()}
+        self._catalog = Catalog(known, metrics.held, clock)
+        self._reading = Reading(zk, self._catalog)
         self._renderings = Renderings({n: g.epochs for n, g in good.items()}, partial(metrics.load, "render"), clock)
-        self._driver = Driver(varnish, metrics.load, clock)
+        self._driver = Driver(varnish, metrics.load, metrics.overdue, clock)
         self._revisit = Revisit(wake, config.every, clock)
-        self._report = Report(self._catalog, self._presence, metrics, self._revisit)
+        self._hooks = hooks
+        self._report = Report(self._catalog, self._presence, metrics, self._revisit, hooks.fault)
+        self._counting = counting
         self._clock = clock
+        self._began = clock()
         #: Root VCL -> the services it hands over to.
         self._roots: dict[str, frozenset[str]] = {}
+        #: Service -> the default that was committed last.
+        self._defaults = {n: g.plan.default for n, g in good.items()}
+        self._leaving = False
         self._confirmed_at = clock()
         metrics.age(lambda: clock() - self._confirmed_at)
 
@@ -71,7 +86,8 @@ class Agent:
         self._revisit.begin()
         try:
             rostered = self._presence.register()
-            self._take(self._read())
+            self._leaving = self._presence.leaving()
+            self._take()
         except ZooKeeperTrouble as e:
             raise ZooKeeperTrouble(f"{e}; serving {', '.join(self._catalog) or 'nothing'} as before") from e
         wants = self._renderings.wants(self._catalog)
@@ -81,7 +97,12 @@ class Agent:
             self._report.nothing(wants, self._driver.nothing, str(e))
             raise
         self._remember(wants, seen)
-        if not rostered and all(plan.applied(w, seen.look) for w in wants):
+        if (
+            not rostered
+            and not self._leaving
+            and not self._catalog.strangers
+            and all(plan.applied(w, seen.look) for w in wants)
+        ):
             self._presence.join()
             # The page turns green in the next cycle, with plans read since.
             self._revisit.within(0.0)
@@ -90,20 +111,12 @@ class Agent:
 
     # -- observe --
 
-    def _read(self) -> dict[str, Seen]:
-        """Every service. A plan older than the one that is known comes from a server that lags behind: ask it to catch
-        up first. If it is older still, someone has really put it back."""
-        seen = self._view.services()
-        if self._catalog.lags(seen):
-            self._zk.sync(paths.SERVICES)
-            seen = self._view.services()
-        return seen
-
-    def _take(self, seen: dict[str, Seen]) -> None:
-        removed = self._view.removed() if self._catalog.missing(seen) else frozenset()
-        due = self._catalog.take(seen, removed)
+    def _take(self) -> None:
+        due = self._reading.take()
         if due is not None:
             self._revisit.within(due)
+        for name in self._catalog:
+            self._catalog.take_own(name, self._own.read(name))
 
     # -- apply, confirm, report --
 
@@ -115,7 +128,10 @@ class Agent:
             seen = self._driver.observe(wants)
             self._driver.mark(wants, left)
             dead = frozenset(w.service for w in wants if health.dead(w, self._catalog[w.service].plan, seen))
-            why_red = plan.red(wants, seen.look, rostered=rostered, dead=dead) or (None if rostered else NOT_ROSTERED)
+            unknown = frozenset(self._catalog.strangers)
+            counting = self._counts_or_never_will()
+            why_red = plan.red(wants, seen.look, rostered=rostered, dead=dead, unknown=unknown, counting=counting)
+            why_red = LEAVING if self._leaving else why_red or (None if rostered else NOT_ROSTERED)
             self._know_roots(wants, seen.look, why_red)
             step = plan.decide(wants, seen.look, self._memory(seen), why_red)
             if not step.actions:
@@ -127,16 +143,34 @@ class Agent:
                 # Before anything that takes time: say what has been committed.
                 self._acknowledge(wants, seen)
                 acked = True
-            self._driver.apply(step.actions)
+            self._driver.apply(step.actions, seen.look)
+            self._tell_hooks(wants, step.actions)
         raise VarnishTrouble(f"Varnish did not take shape in {_ROUNDS} steps; it will be tried again")
 
+    def _tell_hooks(self, wants: Sequence[Want], done: Sequence[Action]) -> None:
+        moved = {action.label for action in done if isinstance(action, Label)}
+        for w in wants:
+            if render.label(w.service) in moved:
+                default, previous = self._catalog[w.service].plan.default, self._defaults.get(w.service)
+                self._hooks.committed(Commit(w.service, w.epoch, default or "", previous or ""))
+                self._defaults[w.service] = default
+
+    def _counts_or_never_will(self) -> bool:
+        """Traffic waits for the counter, but not for ever: it is worth less than an edge."""
+        if self._counting():
+            return True
+        self._revisit.within(_COUNTING / 20)
+        return self._clock() - self._began > _COUNTING
+
     def _memory(self, seen: Observed) -> Memory:
-        return Memory(self._renderings.epochs(), seen.ready, seen.refused)
+        return Memory(
+            self._renderings.epochs(), seen.ready, seen.refused, seen.overdue, seen.cut, self._renderings.endpoints()
+        )
 
     def _know_roots(self, wants: Sequence[Want], look: Look, why_red: str | None) -> None:
         """Which root is active matters for an ack, not its colour; after a restart it may be an earlier one of ours."""
         routes = plan.routes(wants, look)
-        for reason in (why_red, None, server.NOT_YET, NOT_ROSTERED):
+        for reason in (why_red, None, server.NOT_YET, NOT_ROSTERED, LEAVING, plan.NOT_COUNTED):
             self._roots[render.root(routes, reason).name] = frozenset(r.service for r in routes)
 
     def _acknowledge(self, wants: Sequence[Want], seen: Observed) -> None:
@@ -155,13 +189,15 @@ class Agent:
             s = self._catalog[w.service]
             target = plan.targets(seen.look)[render.label(w.service)]
             boot[w.service] = next(r for r in w.current if r.name == target)
+            own = s.own if target == w.current[0].name or s.own_before is None else s.own_before
             epochs = self._renderings.prune(w, listed)
             if plan.settled(w, seen.look, memory):
                 self._catalog.settled(w.service)
-            good[w.service] = Good(plan=s.plan, config=s.config, sets=dict(s.sets), epochs=epochs)
+            good[w.service] = Good(plan=s.plan, config=s.config, sets=dict(s.sets), own=own or "", epochs=epochs)
         self._confirmed_at = self._clock()
         try:
-            if self._store.write(LastGood(services=good), boot, plan.routes(wants, seen.look)):
+            write_boot = partial(server.write_boot, self._config, boot, plan.routes(wants, seen.look))
+            if self._store.write(LastGood(services=good), write_boot):
                 _log.info("last good set written", services=len(good))
         except OSError as e:
-            raise Trouble(f"the last good set could not be written to {self._directory}: {e.strerror}") from e
+            raise Trouble(f"the last good set could not be written to {self._config.directory}: {e.strerror}") from e

@@ -6,6 +6,7 @@ vanished without being removed, or became malformed, stays as it was and carries
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ from fleet.model import Plan, ServiceConfig
 
 _log = log.get()
 
-#: Member changes are taken together: this long after the first, and not more often than every so many seconds.
-SETTLE, INTERVAL = 0.3, 1.0
+#: Member changes are taken together: this long after the first, at random up to so much later, so that not all edges
+#: compile (and their new probes ask) at once; and not more often than every so many seconds.
+SETTLE, SPREAD, INTERVAL = 0.3, 0.2, 1.0
 
 
 @dataclass
@@ -29,13 +31,18 @@ class Service:
     config: ServiceConfig
     plan: Plan
     sets: Sets
-    #: Members before ``sets``, until the VCLs with the new ones are ready.
+    #: The operator's own VCL; None until it has been read.
+    own: str | None = None
+    #: Members and own VCL before these, until what has the new ones is in use.
     before: Sets | None = None
+    own_before: str | None = None
     held: Mapping[str, str] = field(default_factory=dict)
-    fault: str | None = None
+    #: What of the service cannot be read or believed: kind -> one sentence.
+    faults: dict[str, str] = field(default_factory=dict)
     #: Members that have left and are still in what Varnish uses: (version, endpoint).
     left: frozenset[tuple[str, str]] = frozenset()
-    changed_at: float | None = None
+    #: When the members that have changed are to be taken.
+    settles_at: float | None = None
     taken_at: float = float("-inf")
 
 
@@ -45,12 +52,15 @@ class Catalog:
         known: Mapping[str, Service],
         on_held: Callable[[str, Mapping[str, str]], None] = lambda _service, _versions: None,
         clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        """``on_held`` is told of sets that are not believed, and when they are again."""
+        """``on_held`` is told of sets that are not believed, and when they are again; ``chance`` is from 0 to 1."""
         self._services = dict(known)
         self._on_held = on_held
         self._clock = clock
+        self._chance = chance
         self._due: float | None = None
+        self._strangers: dict[str, Mapping[str, str]] = {}
 
     def __getitem__(self, name: str) -> Service:
         return self._services[name]
@@ -62,6 +72,11 @@ class Catalog:
         """Service -> versions that may be named in a metric. Safe to call from another thread."""
         return {name: frozenset((*members.wanted(s.plan), *s.plan.retired)) for name, s in list(self._services.items())}
 
+    @property
+    def strangers(self) -> Mapping[str, Mapping[str, str]]:
+        """Services that cannot be served, for nothing good was ever known of them: name -> their faults."""
+        return self._strangers
+
     def missing(self, seen: Iterable[str]) -> frozenset[str]:
         return frozenset(self._services).difference(seen)
 
@@ -72,37 +87,53 @@ class Catalog:
     def take(self, seen: Mapping[str, Seen], removed: frozenset[str]) -> float | None:
         """Adopt what ZooKeeper says, as far as it can be believed. ``removed``: services that an operator removed.
         Seconds until the rest of it can be taken; None where nothing waits."""
-        self._due = None
+        self._due, self._strangers = None, {}
         for name in self.missing(seen):
             if name in removed:
                 del self._services[name]
             else:
-                self._services[name].fault = f"{name} vanished from ZooKeeper and nobody removed it: kept as it was"
+                sentence = f"{name} vanished from ZooKeeper and nobody removed it: kept as it was"
+                self._services[name].faults = {"vanished": sentence}
         for name, s in seen.items():
             self._take(name, s)
         return self._due
 
+    def take_own(self, name: str, text: str) -> None:
+        """Adopt the operator's own VCL. What was there before serves until the new one is ready, if ever it is."""
+        s = self._services[name]
+        if s.own is not None and text != s.own:
+            s.own_before = s.own if s.own_before is None else s.own_before
+        s.own = text
+
     def settled(self, name: str) -> None:
-        """Varnish uses the newest members: those before them are not needed any more."""
-        self._services[name].before = None
+        """The newest members and own VCL are in use: those before them are not needed any more."""
+        s = self._services[name]
+        s.before, s.own_before = None, None
 
     def _is_older(self, name: str, seen: Plan) -> bool:
         return seen.epoch < self._services[name].plan.epoch
 
     def _take(self, name: str, seen: Seen) -> None:
         known = self._services.get(name)
-        if seen.plan is None or seen.config is None:
+        if seen.plan is None or "config" in seen.faults:
             if known:
-                known.fault = seen.fault or f"{name} has no plan any more: kept the last good one"
-            elif seen.fault is None and seen.config is not None:
-                self._services[name] = Service(seen.config, Plan(), {})
+                known.faults = dict(seen.faults) or {"vanished": f"{name} has no plan any more: kept the last good one"}
+            elif seen.faults:
+                self._strangers[name] = seen.faults
+            else:
+                self._services[name] = Service(seen.config or ServiceConfig(), Plan(), {})
             return
         if known is None:
             accepted = members.accept({}, seen.sets, seen.plan)
-            self._services[name] = Service(seen.config, seen.plan, accepted.sets, fault=seen.fault)
+            self._services[name] = Service(
+                seen.config or ServiceConfig(), seen.plan, accepted.sets, faults=dict(seen.faults)
+            )
             return
-        known.fault = seen.fault
-        known.config = seen.config
+        known.faults = dict(seen.faults)
+        if seen.config is None:
+            known.faults["vanished"] = f"{name} has no config any more: kept the last good one"
+        else:
+            known.config = seen.config
         if self._is_older(name, seen.plan):
             _log.warning("a plan went back", service=name, known=known.plan.epoch, seen=seen.plan.epoch)
         others = members.wanted(seen.plan) != members.wanted(known.plan) or seen.plan.mode != known.plan.mode
@@ -110,24 +141,26 @@ class Catalog:
         self._take_members(name, known, members.accept(known.sets, seen.sets, seen.plan), others)
 
     def _take_members(self, name: str, s: Service, accepted: Accepted, at_once: bool) -> None:
+        if accepted.held:
+            s.faults["held"] = "; ".join(accepted.held.values())
         if accepted.held != s.held:
             for sentence in accepted.held.values():
                 _log.warning("a server set shrank beyond belief", service=name, what=sentence)
             s.held = accepted.held
             self._on_held(name, s.held)
         if dict(accepted.sets) == dict(s.sets):
-            s.changed_at, s.left = None, frozenset()
+            s.settles_at, s.left = None, frozenset()
             return
         now = self._clock()
-        if s.changed_at is None:
-            s.changed_at = now
+        if s.settles_at is None:
+            s.settles_at = now + SETTLE + SPREAD * self._chance()
         s.left = _endpoints(s.sets) - _endpoints(accepted.sets)
-        due = max(s.changed_at + SETTLE, s.taken_at + INTERVAL)
+        due = max(s.settles_at, s.taken_at + INTERVAL)
         if not at_once and now < due:
             self._due = min(due - now, self._due if self._due is not None else due - now)
             return
         s.before = None if at_once else (s.before or s.sets)
-        s.sets, s.changed_at, s.taken_at = accepted.sets, None, now
+        s.sets, s.settles_at, s.taken_at = accepted.sets, None, now
 
 
 def _endpoints(sets: Sets) -> frozenset[tuple[str, str]]:

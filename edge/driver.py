@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from edge import plan, render
+from edge import plan, render, sockets
 from edge.look import Look, Observed
-from edge.plan import Action, Discard, Label, Load, Use, Want
+from edge.plan import Action, Cut, Discard, Label, Load, Use, Want
 from edge.varnish import Refused, Varnish, VarnishTrouble
 from fleet import log
 
@@ -27,11 +27,14 @@ class Driver:
         self,
         varnish: Varnish,
         took: Callable[[str, float], None] = lambda _phase, _seconds: None,
+        ended: Callable[[str, int, int], None] = lambda _service, _cut, _left: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``took`` is told the seconds of each phase of a load: compile, probe, switch, drain."""
+        """``took`` is told the seconds of each phase of a load: compile, probe, switch, drain; ``ended`` how many of
+        a service's overdue requests were cut and how many left alone."""
         self._varnish = varnish
         self._took = took
+        self._ended = ended
         self._clock = clock
         self._start_id = secrets.token_hex(4)
         #: The life of this agent, its manager and its child: acks of another one are void.
@@ -42,7 +45,9 @@ class Driver:
         self._since: dict[str, float] = {}
         self._health: dict[str, dict[str, str]] = {}
         self._marked: set[tuple[str, str]] = set()
+        #: Discarded VCLs: since when; and those that were overdue and have been seen to.
         self._drains: dict[str, float] = {}
+        self._cut: set[str] = set()
 
     @property
     def nothing(self) -> str:
@@ -61,11 +66,25 @@ class Driver:
         self._refused = {n: (text, at) for n, (text, at) in self._refused.items() if now < at + AGAIN}
         self._probe(wants, look, now)
         self._marked = {(vcl, b) for vcl, b in self._marked if vcl in self._since}
-        listed = {v.name for v in look.vcls}
-        for name in [n for n in self._drains if n not in listed]:
-            self._took("drain", now - self._drains.pop(name))
+        overdue = self._drain(wants, look, now)
         refused = {n: text for n, (text, _) in self._refused.items()}
-        return Observed(look, self._incarnation, frozenset(self._ready), dict(self._health), refused)
+        return Observed(
+            look, self._incarnation, frozenset(self._ready), dict(self._health), refused, overdue, frozenset(self._cut)
+        )
+
+    def _drain(self, wants: Sequence[Want], look: Look, now: float) -> frozenset[str]:
+        """What has drained since the last look is told; what is overdue is returned."""
+        discarded = {v.name for v in look.vcls if v.status == "discarded"}
+        for name in [n for n in self._drains if n not in discarded]:
+            self._took("drain", now - self._drains.pop(name))
+        self._drains |= {n: now for n in discarded if n not in self._drains}
+        self._cut &= discarded
+        return frozenset(
+            n
+            for n, since in self._drains.items()
+            for w in wants
+            if w.draining and n.startswith(render.prefix(w.service)) and now - since >= w.draining
+        )
 
     def _probe(self, wants: Sequence[Want], look: Look, now: float) -> None:
         """Health by each VCL that matters. What a label points to counts as ready: it has been, or was adopted."""
@@ -76,7 +95,7 @@ class Driver:
         self._ready |= points & set(have)
         self._health = {}
         for w in wants:
-            for r in dict.fromkeys((*w.current[:1], *w.staged[:1], *(c for c in w.current if c.name in points))):
+            for r in dict.fromkeys((*w.current, *w.staged)):
                 if r.name not in have:
                     continue
                 health = self._health[r.name] = self._varnish.health(r.name)
@@ -87,7 +106,7 @@ class Driver:
 
     def _new_processes(self, look: Look) -> None:
         """Another manager or child: nothing that was known of health holds any more, and earlier acks are void."""
-        self._ready, self._since, self._drains, self._marked = set(), {}, {}, set()
+        self._ready, self._since, self._drains, self._marked, self._cut = set(), {}, {}, set(), set()
         self._incarnation = f"{self._start_id}/{look.manager}@{self._varnish.started(look.manager)}/{look.child}"
         panic = self._varnish.panic()
         self._processes = (look.manager, look.child)
@@ -105,7 +124,7 @@ class Driver:
                         _told(partial(self._varnish.mark, r.name, backend, "auto" if marked else "sick"))
                         self._marked ^= {(r.name, backend)}
 
-    def apply(self, actions: Sequence[Action]) -> None:
+    def apply(self, actions: Sequence[Action], look: Look) -> None:
         """In order. VarnishTrouble where Varnish is not as it looked; what it refused to compile is remembered."""
         for action in actions:
             began = self._clock()
@@ -121,7 +140,22 @@ class Driver:
                         _told(partial(self._varnish.use, name))
                 case Discard(name):
                     _told(partial(self._varnish.discard, name))
-                    self._drains.setdefault(name, began)
+                case Cut(name, endpoints):
+                    self._end(name, endpoints, look)
+
+    def _end(self, name: str, endpoints: frozenset[str], look: Look) -> None:
+        """Idle connections to the same endpoints are ended with the busy ones, and are not counted."""
+        # A piped request holds two references to its VCL: as request and as fetch.
+        left = next((v.busy for v in look.vcls if v.name == name), 0) // 2
+        cut = 0
+        if endpoints and look.child:
+            try:
+                cut = min(left, sockets.cut(look.child, endpoints))
+            except OSError as e:
+                _log.warning("overdue requests cannot be ended from here; their hosts will", vcl=name, why=e.strerror)
+        self._cut.add(name)
+        self._ended(render.service_of(name), cut, left - cut)
+        _log.warning("a discarded VCL is overdue: not waited for any more", vcl=name, cut=cut, left=left - cut)
 
     def _load(self, vcl: render.Rendered, began: float) -> None:
         try:

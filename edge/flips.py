@@ -2,6 +2,8 @@
 
 Each client request leaves one ``VCL_Log`` record (``pr_log`` in the template). They are read in chunks and counted a
 chunk at a time. Only what happens while this runs is counted, and nothing twice: varnishlog starts at the log's tail.
+It says nothing when it has found the log, so the traces of the agent's own commands (``CLI``) are read too: with the
+first of them it is there. Whatever may have been missed is said in a metric, and not guessed.
 """
 
 from __future__ import annotations
@@ -58,14 +60,22 @@ class Flips(threading.Thread):
     """Keeps a varnishlog running and counts what it prints, until ``stop``."""
 
     def __init__(
-        self, workdir: Path, known: Callable[[], Known], metrics: Metrics, program: str = "varnishlog"
+        self,
+        workdir: Path,
+        known: Callable[[], Known],
+        metrics: Metrics,
+        counting: threading.Event,
+        wake: Callable[[], None],
+        program: str = "varnishlog",
     ) -> None:
+        """``counting`` is set while each request is counted; ``wake`` is called when that begins."""
         super().__init__(name="flips", daemon=True)
-        self._argv = [program, "-n", str(workdir), "-t", "off", "-g", "raw", "-i", "VCL_Log"]
+        self._argv = [program, "-n", str(workdir), "-t", "off", "-g", "raw", "-i", "VCL_Log,CLI"]
         self._known = known
         self._metrics = metrics
+        self._wake = wake
         self._stopping = threading.Event()
-        self.counting = threading.Event()
+        self._counting = counting
 
     def stop(self) -> None:
         self._stopping.set()
@@ -83,7 +93,7 @@ class Flips(threading.Thread):
             try:
                 self._read(child)
             finally:
-                self.counting.clear()
+                self._lost(self._metrics.gap)
                 with contextlib.suppress(ProcessLookupError):
                     child.terminate()
                 try:
@@ -95,22 +105,39 @@ class Flips(threading.Thread):
         assert child.stdout is not None and child.stderr is not None  # noqa: S101
         out, err = child.stdout.fileno(), child.stderr.fileno()
         rest = b""
-        self.counting.set()
         while True:
             readable, _, _ = select.select([out, err], [], [], 0.1)
             if self._stopping.is_set() and not readable:
                 return
             if err in readable:
                 said = os.read(err, 1 << 16)
-                if b"overrun" in said:
-                    self._metrics.overrun()
                 if not said:
                     return
+                if b"overrun" in said:
+                    self._lost(self._metrics.overrun)
+                elif b"abandoned" in said:
+                    self._lost(self._metrics.gap)
                 if text := said.decode(errors="replace").strip(". \n"):  # dots: it waits for varnishd
                     _log.warning("varnishlog says", text=text)
             if out in readable:
                 chunk = os.read(out, 1 << 20)
                 if not chunk:
                     return
+                self._found()
                 whole, newline, rest = (rest + chunk).rpartition(b"\n")
                 count(records(whole + newline), self._known(), self._metrics)
+
+    def _found(self) -> None:
+        if not self._counting.is_set():
+            self._counting.set()
+            self._metrics.counting(True)
+            self._wake()
+
+    def _lost(self, say: Callable[[], None]) -> None:
+        """The log has run ahead, or it has ended, or varnishlog has: until it is found again nothing is counted."""
+        if self._counting.is_set():
+            self._counting.clear()
+            self._metrics.counting(False)
+            if not self._stopping.is_set():
+                say()
+                _log.warning("counting was interrupted: requests are missing in the metrics")

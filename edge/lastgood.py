@@ -1,26 +1,28 @@
-"""The last good set on disk: what varnishd boots from, and what an agent needs to go on after a restart of its own.
+"""The last good set on disk: what an agent goes on with after a restart of its own.
 
-Written after Varnish has confirmed it, each file complete or absent. Holds no decision.
+Written after the server has confirmed it, each file complete or absent. Holds no decision.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from pydantic import Field, ValidationError
 
-from edge import server
-from edge.config import EdgeConfig
 from edge.members import Host
-from edge.render import Rendered, Route
 from fleet.files import read_or_none, write_atomic
 from fleet.model import Plan, ServiceConfig, Wire
 
 
 class Good(Wire):
-    """One service as it was last applied. ``epochs``: VCL name -> last epoch that it was rendered for."""
+    """One service as it was last applied. ``epochs``: rendering -> last epoch that it was rendered for."""
 
     plan: Plan
     config: ServiceConfig
     sets: dict[str, tuple[Host, ...]] = Field(default_factory=dict)
+    #: The operator's own VCL in it.
+    own: str = ""
     epochs: dict[str, int] = Field(default_factory=dict)
 
 
@@ -29,9 +31,8 @@ class LastGood(Wire):
 
 
 class Store:
-    def __init__(self, config: EdgeConfig) -> None:
-        self._config = config
-        self._path = config.directory / "lastgood.json"
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "lastgood.json"
         self._written: bytes | None = None
 
     def read(self) -> LastGood:
@@ -44,12 +45,13 @@ class Store:
         except ValidationError:
             return LastGood()
 
-    def write(self, good: LastGood, services: dict[str, Rendered], routes: tuple[Route, ...]) -> bool:
-        """Make it what a restart begins with; False where that is on disk already. Raises OSError."""
+    def write(self, good: LastGood, boot: Callable[[], None]) -> bool:
+        """Make it what a restart begins with; False where that is on disk already. ``boot`` writes what the server
+        boots from. Raises OSError."""
         raw = good.encode()
         if raw == self._written:
             return False
-        server.write_boot(self._config, services, routes)
+        boot()
         write_atomic(self._path, raw)
         self._written = raw
         return True

@@ -34,10 +34,13 @@ class Look:
 class Observed:
     """A look, and what follows of it and of earlier ones in the same life of Varnish. ``incarnation``: that life;
     ``ready``: VCLs whose own probes have run; ``health``: VCL -> backend -> healthy or sick; ``refused``: VCL -> what
-    the compiler said."""
+    the compiler said; ``overdue``: discarded VCLs that are busy for longer than anyone waits, and ``cut`` those of
+    them that have been seen to."""
 
     look: Look
     incarnation: str = ""
     ready: frozenset[str] = frozenset()
     health: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    overdue: frozenset[str] = frozenset()
+    cut: frozenset[str] = frozenset()

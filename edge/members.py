@@ -7,13 +7,10 @@ version: the edge keeps the last good set, and its own probes tell which of the 
 from __future__ import annotations
 
 import ipaddress
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from fleet.model import Member, Plan
-
-_HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
 
 
 @dataclass(frozen=True, order=True)
@@ -46,26 +43,38 @@ def wanted(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*plan.serving, *(p.version for p in plan.previews))))
 
 
-def is_address(text: str) -> bool:
+def address(text: str) -> str | None:
+    """The IP address in its one spelling; None where that is not what it is. A name is none: one that does not resolve
+    would keep the whole service's VCL from compiling."""
     try:
-        ipaddress.ip_address(text)
+        at = ipaddress.ip_address(text)
     except ValueError:
-        return len(text) <= 253 and _HOSTNAME.fullmatch(text) is not None
-    return True
+        return None
+    if at.is_unspecified or at.is_multicast or "%" in text:
+        return None
+    return str(at)
+
+
+def unusable(m: Member) -> str | None:
+    """Why no request can go to ``m``, ever; None where one can."""
+    if address(m.serviceEndpoint.host) is None:
+        return f"{m.serviceEndpoint.host[:100]!r} is not the IP address of a host"
+    return None
 
 
 def hosts(members: Iterable[Member]) -> tuple[Host, ...]:
     """Those that take requests, sorted. A member that is stopping, or whose address is none, takes none."""
     found: dict[tuple[str, int], Host] = {}
     for m in members:
-        at = m.serviceEndpoint
-        if m.status == "ALIVE" and is_address(at.host):
-            found[at.host, at.port] = Host(at.host, at.port, m.weight)
+        at = address(m.serviceEndpoint.host)
+        if m.status == "ALIVE" and at is not None:
+            port = m.serviceEndpoint.port
+            found[at, port] = Host(at, port, m.weight)
     return tuple(sorted(found.values()))
 
 
 def accept(last: Sets, seen: Sets, plan: Plan) -> Accepted:
-    """``seen``, but for sets that shrank beyond belief: those stay as they were in ``last``.
+    """``seen``, but for sets that shrank beyond belief: those who left stay as they were in ``last``.
 
     In mixed mode all versions are one pool and hosts move from one version's set to the other's, so the pool as a
     whole is what must not shrink.
@@ -75,7 +84,7 @@ def accept(last: Sets, seen: Sets, plan: Plan) -> Accepted:
         before = {h.endpoint for v in versions for h in last.get(v, ())}
         after = {h.endpoint for v in versions for h in seen.get(v, ())}
         if sentence := _unbelievable("the pool", before, after):
-            return Accepted({v: last.get(v, ()) for v in versions}, {"*": sentence})
+            return Accepted({v: _with(seen.get(v, ()), last.get(v, ()), but=after) for v in versions}, {"*": sentence})
         return Accepted({v: seen.get(v, ()) for v in versions}, {})
     sets: dict[str, tuple[Host, ...]] = {}
     held: dict[str, str] = {}
@@ -84,11 +93,16 @@ def accept(last: Sets, seen: Sets, plan: Plan) -> Accepted:
         if sentence := _unbelievable(v, before, after):
             # An address that now belongs to another version is certainly not this one's any more.
             elsewhere = {h.endpoint for w in versions if w != v for h in seen.get(w, ())}
-            sets[v] = tuple(h for h in last[v] if h.endpoint not in elsewhere)
+            sets[v] = _with(seen.get(v, ()), last[v], but=elsewhere | after)
             held[v] = sentence
         else:
             sets[v] = seen.get(v, ())
     return Accepted(sets, held)
+
+
+def _with(new: Iterable[Host], kept: Iterable[Host], *, but: Collection[str]) -> tuple[Host, ...]:
+    """Who came is believed at any time, beside those who are kept."""
+    return tuple(sorted((*new, *(h for h in kept if h.endpoint not in but))))
 
 
 def _unbelievable(what: str, before: set[str], after: set[str]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -39,6 +39,12 @@ class Metrics:
         self._overruns = Counter(
             "pinrail_edge_log_overruns_total", "Times that varnishlog lost records", ["edge"], registry=r
         ).labels(edge)
+        self._gaps = Counter(
+            "pinrail_edge_log_gaps_total", "Times that counting was interrupted", ["edge"], registry=r
+        ).labels(edge)
+        self._counting = Gauge("pinrail_edge_counting", "1 while each request is counted", ["edge"], registry=r).labels(
+            edge
+        )
         self._epoch = Gauge(
             "pinrail_edge_epoch", "Epoch that new requests use, as Varnish confirms it", ["service", "edge"], registry=r
         )
@@ -59,6 +65,24 @@ class Metrics:
             "pinrail_edge_serverset_held",
             "1 while a server set that shrank beyond belief is not applied",
             ["service", "edge", "version"],
+            registry=r,
+        )
+        self._faults = Gauge(
+            "pinrail_edge_fault",
+            "1 while something of a service cannot be read, believed or loaded; the ack and the log say what",
+            ["service", "edge", "kind"],
+            registry=r,
+        )
+        self._overdue = Counter(
+            "pinrail_edge_overdue_total",
+            "Requests still on a discarded VCL when nobody waited for it any more: cut, or left to end by themselves",
+            ["service", "edge", "end"],
+            registry=r,
+        )
+        self._hooks = Counter(
+            "pinrail_edge_hooks_total",
+            "Hooks of the operator's that ran, or should have, after a commit",
+            ["edge", "hook", "result"],
             registry=r,
         )
         self._age = Gauge(
@@ -85,6 +109,19 @@ class Metrics:
     def overrun(self) -> None:
         self._overruns.inc()
 
+    def gap(self) -> None:
+        self._gaps.inc()
+
+    def counting(self, each: bool) -> None:
+        self._counting.set(each)
+
+    def overdue(self, service: str, cut: int, left: int) -> None:
+        self._overdue.labels(service, self._edge, "cut").inc(cut)
+        self._overdue.labels(service, self._edge, "left").inc(left)
+
+    def hook(self, program: str, good: bool) -> None:
+        self._hooks.labels(self._edge, program, "ok" if good else "failed").inc()
+
     def epoch(self, service: str, epoch: int) -> None:
         self._epoch.labels(service, self._edge).set(epoch)
 
@@ -104,8 +141,34 @@ class Metrics:
         for version in versions:
             self._held.labels(service, self._edge, version).set(1)
 
+    def faults(self, service: str, kinds: Iterable[str]) -> None:
+        self._forget(self._faults, service)
+        for kind in kinds:
+            self._faults.labels(service, self._edge, kind).set(1)
+
+    def keep(self, known: Mapping[str, Container[str]], faulty: Container[str] = ()) -> None:
+        """Forget every service but the ``known`` ones (a ``faulty`` one keeps its faults), and every version of theirs
+        but those: what no plan has leaves no series."""
+        for gauge in (self._epoch, self._backends, self._held):
+            self._drop(gauge, lambda labels: labels["service"] not in known)
+        self._drop(self._faults, lambda labels: labels["service"] not in known and labels["service"] not in faulty)
+
+        def gone(labels: Mapping[str, str]) -> bool:
+            service = known.get(labels["service"])
+            versions = [labels[n] for n in ("version", "from", "to", "wanted", "got") if n in labels]
+            return service is None or any(v not in service and v not in ("none", "unknown") for v in versions)
+
+        for counter in (self._requests, self._flips, self._documents, self._stamps):
+            self._drop(counter, gone)
+        self._drop(self._overdue, lambda labels: labels["service"] not in known)
+
+    @classmethod
+    def _forget(cls, gauge: Gauge, service: str) -> None:
+        cls._drop(gauge, lambda labels: labels["service"] == service)
+
     @staticmethod
-    def _forget(gauge: Gauge, service: str) -> None:
-        for sample in next(iter(gauge.collect())).samples:
-            if sample.labels["service"] == service:
-                gauge.remove(*(sample.labels[n] for n in gauge._labelnames))
+    def _drop(metric: Gauge | Counter, gone: Callable[[Mapping[str, str]], bool]) -> None:
+        series = {tuple(s.labels[n] for n in metric._labelnames) for m in metric.collect() for s in m.samples}
+        for values in series:
+            if gone(dict(zip(metric._labelnames, values, strict=True))):
+                metric.remove(*values)

@@ -16,13 +16,15 @@ from edge.look import Look, Vcl
 from edge.render import Rendered, Route
 from fleet.model import Ack, Match
 
+NOT_COUNTED = "requests are not counted yet"
+
 _OURS = re.compile(r"v_[a-z0-9-]+_[0-9a-f]{16}|root_[0-9a-f]{16}|svc-[a-z0-9-]+")
 
 
 @dataclass(frozen=True)
 class Want:
-    """One service as it should be. ``current`` and ``staged`` are the same routing with different members, the newest
-    members first: whichever is ready can be used, so that a commit never waits for a compile."""
+    """One service as it should be. ``current`` and ``staged`` are the same routing with different members or own VCL,
+    the newest first: whichever is ready can be used, so that a commit never waits for a compile."""
 
     service: str
     epoch: int
@@ -31,16 +33,23 @@ class Want:
     staged: tuple[Rendered, ...] = ()
     #: Seconds after which the probes of a VCL of this service have run, whatever they found.
     probing: float = 0.0
+    #: Seconds after which a discarded VCL of this service is not waited for any more; 0: never.
+    draining: float = 0.0
 
 
 @dataclass(frozen=True)
 class Memory:
     """What the list of VCLs does not tell. ``epochs``: VCL -> last epoch that it was rendered for; ``ready``: its own
-    probes have run in this child; ``refused``: VCL -> what the compiler said."""
+    probes have run in this child; ``refused``: VCL -> what the compiler said; ``overdue``: discarded, and busy for
+    longer than anyone waits; ``cut``: those of them that have been seen to; ``endpoints``: VCL -> where it sends
+    requests."""
 
     epochs: Mapping[str, int] = field(default_factory=dict)
     ready: frozenset[str] = frozenset()
     refused: Mapping[str, str] = field(default_factory=dict)
+    overdue: frozenset[str] = frozenset()
+    cut: frozenset[str] = frozenset()
+    endpoints: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,15 @@ class Discard:
     name: str
 
 
-Action = Load | Label | Use | Discard
+@dataclass(frozen=True)
+class Cut:
+    """End what is left on the VCL ``name`` to ``endpoints``, where no VCL that is in use sends anything any more."""
+
+    name: str
+    endpoints: frozenset[str]
+
+
+Action = Load | Label | Use | Discard | Cut
 
 
 @dataclass(frozen=True)
@@ -105,17 +122,28 @@ def applied(want: Want, look: Look) -> bool:
     return targets(look).get(render.label(want.service)) in {r.name for r in want.current}
 
 
-def red(wants: Sequence[Want], look: Look, *, rostered: bool, dead: frozenset[str]) -> str | None:
+def red(
+    wants: Sequence[Want],
+    look: Look,
+    *,
+    rostered: bool,
+    dead: frozenset[str],
+    unknown: frozenset[str] = frozenset(),
+    counting: bool = True,
+) -> str | None:
     """Why the health page must not be green; None when it may.
 
     A page once green stays so while a new plan is being loaded: until this edge has acknowledged it, the fleet does
     not go on. That holds for as long as the fleet waits for this edge (``rostered``). ``dead``: services whose default
-    has no healthy host; only when that is all of them would another edge do better.
+    has no healthy host; only when that is all of them would another edge do better. ``unknown``: services whose plan
+    this edge cannot read and never could; another edge may have one from before. ``counting``: requests are counted.
     """
-    behind = [w.service for w in wants if not applied(w, look)]
+    behind = [w.service for w in wants if not applied(w, look)] + list(unknown)
     was_green = active(look) == render.root(routes(wants, look), None).name
     if behind and not (was_green and rostered):
         return f"the latest plan is not applied yet: {', '.join(sorted(behind))}"
+    if not counting and not was_green:
+        return NOT_COUNTED
     if wants and all(w.service in dead for w in wants):
         return f"no healthy host: {', '.join(sorted(dead))}"
     return None
@@ -124,10 +152,9 @@ def red(wants: Sequence[Want], look: Look, *, rostered: bool, dead: frozenset[st
 def decide(wants: Sequence[Want], look: Look, memory: Memory, why_red: str | None) -> Step:
     """The next step towards ``wants``. Nothing to do and nothing waiting: converged."""
     have, points = loaded(look), targets(look)
-    waiting = frozenset(
-        r.name for w in wants for r in (*w.current[:1], *w.staged[:1]) if r.name in have and r.name not in memory.ready
-    )
-    for phase in (_commits, _loads_current, _root, _loads_staged, _discards):
+    coming = [_next(choices, memory) for w in wants for choices in (w.current, w.staged)]
+    waiting = frozenset(r.name for r in coming if r and r.name in have and r.name not in memory.ready)
+    for phase in (_commits, _loads_current, _root, _loads_staged, _discards, _cuts):
         if actions := phase(wants, look, memory, why_red, have, points):
             return Step(actions, waiting)
     return Step((), waiting)
@@ -145,10 +172,14 @@ def _commits(
     return tuple(found)
 
 
+def _next(choices: Sequence[Rendered], memory: Memory) -> Rendered | None:
+    """What is worth having: the newest that the compiler does not refuse."""
+    return next((r for r in choices if r.name not in memory.refused), None)
+
+
 def _load(choices: Sequence[Rendered], memory: Memory, have: Mapping[str, Vcl]) -> Rendered | None:
-    if choices and choices[0].name not in have and choices[0].name not in memory.refused:
-        return choices[0]
-    return None
+    best = _next(choices, memory)
+    return best if best and best.name not in have else None
 
 
 def _loads_current(
@@ -191,8 +222,17 @@ def _discards(
     return tuple(Discard(n) for n in sorted(gone))
 
 
+def _cuts(
+    wants: Sequence[Want], look: Look, memory: Memory, _: str | None, have: dict[str, Vcl], points: dict[str, str]
+) -> tuple[Action, ...]:
+    """Once for each VCL that is overdue. What goes to hosts that still serve goes on: nobody waits for it."""
+    used = {at for w in wants for r in (*w.current, *w.staged) for _, at in r.backends.values()}
+    used |= {at for name in have for at in memory.endpoints.get(name, ())}
+    return tuple(Cut(n, memory.endpoints.get(n, frozenset()) - used) for n in sorted(memory.overdue - memory.cut))
+
+
 def settled(want: Want, look: Look, memory: Memory) -> bool:
-    """The newest members are in use, and staged where something is: older renderings are not needed any more."""
+    """The newest is in use, and staged where something is: older renderings are not needed any more."""
     have = loaded(look)
     now = targets(look).get(render.label(want.service)) == want.current[0].name
     return now and (not want.staged or (want.staged[0].name in have and want.staged[0].name in memory.ready))
@@ -219,7 +259,10 @@ def ack(want: Want, look: Look, memory: Memory, *, incarnation: str, routed: boo
     older = [
         v.name
         for v in look.vcls
-        if v.target is None and v.name.startswith(render.prefix(want.service)) and v.name not in harmless
+        if v.target is None
+        and v.name.startswith(render.prefix(want.service))
+        and v.name not in harmless
+        and v.name not in memory.overdue
     ]
     drained = min([done, *(memory.epochs.get(n, 0) for n in older)])
     return ack_of.model_copy(update={"incarnation": incarnation, "applied": done, "staged": staged, "drained": drained})

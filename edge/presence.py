@@ -29,6 +29,10 @@ class Presence:
             raise ZooKeeperTrouble(f"another session holds {paths.edge(self._name)}: {e}") from e
         return self._zk.get(paths.rostered(self._name)) is not None
 
+    def leaving(self) -> bool:
+        """An operator takes this edge away: no new requests, and no barrier waits for it afterwards."""
+        return self._zk.get(paths.leaving(self._name)) is not None
+
     def join(self) -> None:
         """From now on barriers wait for this edge: only once the latest plans are applied."""
         with contextlib.suppress(Conflict):

@@ -14,14 +14,8 @@ from dataclasses import dataclass, field
 from edge.members import Host, Sets, wanted
 from fleet.model import Match, Plan, ServiceConfig
 from vcl import environment, escaped
+from vcl.own import included
 
-#: Internal request headers (``x-pinrail-*``), stripped from what a client sends.
-INTERNAL = (
-    *("service", "h", "q", "c", "cv", "cg", "cb", "doc", "immutable", "pin", "from", "cause", "version", "status"),
-    *("outcome", "fetch", "set", "key", "tried", "missing", "error"),
-)
-#: Those that hosts have no use for.
-PRIVATE = tuple(h for h in INTERNAL if h not in ("version", "immutable", "fetch", "key", "error"))
 #: Replicas on the ring a director: many for few hosts (even spread), few for many (load time).
 _RING = 40_000
 #: Hosts of one version up to which a ring picks them.
@@ -54,6 +48,11 @@ def prefix(service: str) -> str:
     return f"v_{service}_"
 
 
+def service_of(name: str) -> str:
+    """The service that a VCL is of."""
+    return name.split("_")[1]
+
+
 def is_root(name: str) -> bool:
     return name.startswith("root_")
 
@@ -81,8 +80,11 @@ def _director(name: str, fetch: str, comment: str, members: Sequence[tuple[str, 
     }
 
 
-def service(name: str, config: ServiceConfig, plan: Plan, sets: Sets) -> Rendered:
-    """The VCL of service ``name`` under ``plan``'s current routing, with ``sets`` as its backends."""
+def service(name: str, config: ServiceConfig, plan: Plan, sets: Sets, own: str = "") -> Rendered:
+    """The VCL of service ``name`` under ``plan``'s current routing, with ``sets`` as its backends.
+
+    ``own`` is the operator's VCL for this service, to be included in it.
+    """
     versions = wanted(plan)
     mixed = plan.mode == "mixed"
     members: dict[str, list[tuple[str, Host]]] = {v: [] for v in versions}
@@ -140,8 +142,7 @@ def service(name: str, config: ServiceConfig, plan: Plan, sets: Sets) -> Rendere
         body_bytes=config.body_bytes,
         backends=shown,
         directors=directors,
-        internal=INTERNAL,
-        private=PRIVATE,
+        own=included(own) if own.strip() else "",
     )
     return Rendered(_named(prefix(name), text), text, backends)
 
@@ -160,8 +161,8 @@ def _host(pattern: str) -> str:
 
 
 def _path(path: str) -> str:
-    """``/app`` is ``/app`` itself and what lies below it, never ``/apple``."""
-    return escaped(path) if path.endswith("/") else escaped(path) + r"(?:/|\?|$)"
+    """What must match beyond the prefix: ``/app`` is ``/app`` itself and what lies below it, never ``/apple``."""
+    return "" if path.endswith("/") else escaped(path) + r"(?:/|\?|$)"
 
 
 def _precedence(rule: tuple[str, Match]) -> tuple[object, ...]:
@@ -171,12 +172,17 @@ def _precedence(rule: tuple[str, Match]) -> tuple[object, ...]:
     return (kind, -len(m.host), -len(m.path), m.host, m.path, service_name)
 
 
+def rules(routes: Sequence[Route]) -> list[dict[str, str]]:
+    """What is asked of a request's host and path, as regular expressions, in the order in which it is asked."""
+    ordered = sorted(((r.service, m) for r in routes for m in r.match), key=_precedence)
+    return [{"service": s, "host": _host(m.host), "start": m.path, "path": _path(m.path)} for s, m in ordered]
+
+
 def root(routes: Sequence[Route], red: str | None) -> Rendered:
     """The VCL that requests enter by. ``red`` is why the health page says 503; None: it says 200."""
-    rules = sorted(((r.service, m) for r in routes for m in r.match), key=_precedence)
     text = environment.get_template("root.vcl.j2").render(
         green=red is None,
         reason=red or "ok",
-        routes=[{"service": s, "host": _host(m.host), "path": _path(m.path)} for s, m in rules],
+        routes=rules(routes),
     )
     return Rendered(_named("root_", text), text, {})

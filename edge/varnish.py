@@ -19,6 +19,8 @@ from edge.look import Look, Vcl
 from fleet.loop import Trouble
 
 _AUTH, _OK, _TRUNCATED = 107, 200, 201
+#: The manager lost its child while it asked it, or has none and knows only commands of its own.
+_NO_CHILD = (400, 101)
 #: Longest answer that is believed; -j lists of thousands of backends are a few MB.
 _MOST = 64 * 1024 * 1024
 
@@ -159,6 +161,8 @@ class Varnish:
             raise VarnishTrouble(f"varnishd at {where} does not answer: {e.strerror or e}") from e
         if status == _TRUNCATED:
             raise VarnishTrouble(f"varnishd cut its answer to {what} short: raise its parameter cli_limit")
+        if status in _NO_CHILD:  # no word about what was asked: a VCL that was being loaded may be a good one
+            raise VarnishTrouble(f"varnishd's child went away before {what} was done: {text.strip()}")
         if status != _OK:
             raise Refused(what, status, text)
         return text

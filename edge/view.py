@@ -7,7 +7,8 @@ and then, because a host may change its weight in place.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
@@ -15,22 +16,27 @@ from edge import members
 from edge.members import Host
 from fleet import paths
 from fleet.config import sentence
-from fleet.model import Member, Plan, ServiceConfig, decode
+from fleet.model import Member, Plan, ServiceConfig, W, decode
 from fleet.names import BadName, service_name
 from fleet.zk import Node, ZooKeeper
 
 #: Seconds between full reads of a server set.
 _AGAIN = 10.0
+#: Largest payload that is believed: what is meant for an edge is a few KB.
+_MOST = 256 * 1024
+#: Members whose faults are told one by one, and characters of what is wrong with a payload.
+_NAMED, _SAID = 3, 500
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One service as ZooKeeper has it. ``config`` or ``plan`` is None where it is missing or malformed (``fault``)."""
+    """One service as ZooKeeper has it. ``config`` or ``plan`` is None where it is missing or malformed; ``faults`` says
+    what is wrong, a sentence for each kind."""
 
     config: ServiceConfig | None
     plan: Plan | None
     sets: dict[str, tuple[Host, ...]]
-    fault: str | None = None
+    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 class View:
@@ -58,27 +64,39 @@ class View:
         raw_config, raw_plan = self._zk.get(paths.config(s)), self._zk.get(paths.plan(s))
         if raw_config is None and raw_plan is None:
             return None
-        faults = []
-        config: ServiceConfig | None = ServiceConfig()
-        plan: Plan | None = None
-        try:
-            config = (decode(ServiceConfig, raw_config.data) if raw_config else None) or ServiceConfig()
-        except ValidationError as e:
-            config = None
-            faults.append(f"the config of {s} is malformed: {sentence(e)}")
-        try:
-            plan = decode(Plan, raw_plan.data) if raw_plan else None
-        except ValidationError as e:
-            faults.append(f"the plan of {s} is malformed: {sentence(e)}")
-        sets = {v: self._set(s, v, used, fresh) for v in members.wanted(plan)} if plan else {}
-        return Seen(config, plan, sets, "; ".join(faults) or None)
+        faults: dict[str, str] = {}
+        config = _decoded("config", s, ServiceConfig, raw_config, faults) if raw_config else None
+        plan = _decoded("plan", s, Plan, raw_plan, faults) if raw_plan else None
+        sets: dict[str, tuple[Host, ...]] = {}
+        wrong: list[str] = []
+        for v in members.wanted(plan) if plan else ():
+            found, unusable = self._set(s, v, used, fresh)
+            sets[v] = members.hosts(found)
+            wrong += [f"{v}: {what}" for what in unusable]
+        if wrong:
+            more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+            faults["members"] = f"members that take no requests: {'; '.join(wrong[:_NAMED])}{more}"
+        return Seen(config, plan, sets, faults)
 
-    def _set(self, s: str, version: str, used: set[str], fresh: bool) -> tuple[Host, ...]:
+    def _set(self, s: str, version: str, used: set[str], fresh: bool) -> tuple[list[Member], list[str]]:
+        """The members of ``version``, and what is wrong with those that are none."""
         names = self._zk.children(paths.serverset(s, version))
-        wanted = [paths.member(s, version, n) for n in names]
-        used.update(wanted)
-        self._members |= self._zk.get_many([p for p in wanted if fresh or p not in self._members])
-        return members.hosts(m for p in wanted if p in self._members and (m := _member(self._members[p])))
+        wanted = {name: paths.member(s, version, name) for name in names}
+        used.update(wanted.values())
+        self._members |= self._zk.get_many([p for p in wanted.values() if fresh or p not in self._members])
+        found: list[Member] = []
+        wrong: list[str] = []
+        for name, path in wanted.items():
+            if path not in self._members:
+                continue  # it left between the two reads
+            faults: dict[str, str] = {}
+            member = _decoded("member", name, Member, self._members[path], faults)
+            why = faults.get("member") if member is None else members.unusable(member)
+            if why:
+                wrong.append(why)
+            elif member is not None:
+                found.append(member)
+        return found, wrong
 
 
 def _valid(name: str) -> bool:
@@ -89,9 +107,13 @@ def _valid(name: str) -> bool:
     return True
 
 
-def _member(node: Node) -> Member | None:
-    """A malformed member takes no requests; its host's own status says what is wrong with it."""
+def _decoded(what: str, of: str, model: type[W], node: Node, faults: dict[str, str]) -> W | None:
+    """What the node holds; None where it cannot be believed, and why in ``faults``."""
+    if not 0 < len(node.data) <= _MOST:
+        faults[what] = f"the {what} of {of} is {len(node.data)} bytes long, not 1 to {_MOST}"
+        return None
     try:
-        return decode(Member, node.data)
-    except ValidationError:
+        return decode(model, node.data)
+    except ValidationError as e:
+        faults[what] = f"the {what} of {of} is malformed: {sentence(e)[:_SAID]}"
         return None

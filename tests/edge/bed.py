@@ -7,25 +7,29 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from edge import server
 from edge.config import EdgeConfig, VarnishConfig
 from edge.look import Look
 from edge.varnish import Varnish
 from fleet import paths
+from fleet.files import write_atomic
 from fleet.model import Ack, Endpoint, Health, Member, Plan, ServiceConfig, decode
 from fleet.zk import ZooKeeper
 from tests.conftest import eventually, free_port
 
-CONFIG = ServiceConfig(health=Health(interval=0.2), response_seconds=20)
+#: The drain deadline is never less than the response's.
+CONFIG = ServiceConfig(health=Health(interval=0.2), response_seconds=20, drain_seconds=1)
 
 
 class Backend:
@@ -41,9 +45,14 @@ class Backend:
             def do_GET(self) -> None:
                 if self.path != "/healthz":
                     backend.asked.append(self.path)
+                if self.headers.get("Upgrade"):
+                    self._echo()
+                    return
                 if self.path.startswith("/slow"):
                     backend.slow_began.set()
                     backend.release.wait(20)
+                while backend.hangs.is_set() and self.path == "/healthz":
+                    time.sleep(0.05)
                 if backend.sick and self.path == "/healthz":
                     self._say(503, b"sick")
                 elif self.path.startswith("/status/"):
@@ -56,11 +65,22 @@ class Backend:
                 backend.asked.append("POST " + self.path)
                 self._say(200, json.dumps({"build": backend.version, "bytes": len(self.rfile.read(length))}).encode())
 
+            def _echo(self) -> None:
+                """A websocket as far as a proxy can tell: both ways, until either end has enough."""
+                self.send_response(101)
+                self.send_header("Upgrade", "websocket")
+                self.send_header("Connection", "Upgrade")
+                self.end_headers()
+                self.close_connection = True
+                while got := self.connection.recv(1 << 16):
+                    self.wfile.write(got)
+
             def _say(self, status: int, body: bytes) -> None:
                 self.send_response(status)
                 if backend.stamp is not None:
                     self.send_header("x-served-version", backend.stamp)
-                self.send_header("Cache-Control", "no-store")
+                cached = self.path.startswith("/cached")
+                self.send_header("Cache-Control", "max-age=600" if cached else "no-store")
                 for cookie in backend.cookies:
                     self.send_header("Set-Cookie", cookie)
                 self.send_header("Content-Length", str(len(body)))
@@ -73,6 +93,8 @@ class Backend:
         self.version = version
         self.stamp: str | None = stamp or version
         self.sick = False
+        #: Set: probes wait until it is cleared, or time out.
+        self.hangs = threading.Event()
         self.cookies: list[str] = []
         self.asked: list[str] = []
         self.release = threading.Event()
@@ -135,7 +157,7 @@ class Edge:
 
     @property
     def listen(self) -> str:
-        return self.config.varnish.listen
+        return self.config.varnish.listen if self.config.engine == "varnish" else self.config.nginx.listen
 
     def start(self, *which: str) -> None:
         for name in which or ("server", "run"):
@@ -144,10 +166,20 @@ class Edge:
                     [sys.executable, "-m", "tests.edge.launch", name, str(self.file)], stdout=out, stderr=out
                 )
 
+    def supervised(self) -> bool:
+        """Start the server again where it has ended by itself, as what it runs under would. Says True."""
+        if "server" in self.processes and self.processes["server"].poll() is not None:
+            self.start("server")
+        return True
+
     def kill(self, name: str, how: int = signal.SIGKILL) -> None:
         process = self.processes.pop(name)
         process.send_signal(how)
-        process.wait(15)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:  # in the middle of something long
+            process.kill()
+            process.wait(15)
 
     def close(self) -> None:
         for name in list(self.processes):
@@ -156,6 +188,16 @@ class Edge:
 
     def log(self, name: str = "run") -> str:
         return (self.config.directory.parent / f"{name}.log").read_text()
+
+    def child_of(self, name: str, program: str) -> int | None:
+        """The process id of ``program``, started by one of ours."""
+        parent = self.processes[name].pid
+        for task in Path(f"/proc/{parent}/task").iterdir():
+            for pid in (task / "children").read_text().split():
+                with contextlib.suppress(OSError):
+                    if Path(f"/proc/{pid}/comm").read_text().strip() == program:
+                        return int(pid)
+        return None
 
     # -- what a user or a barrier would see --
 
@@ -179,6 +221,17 @@ class Edge:
     def look(self) -> Look:
         with contextlib.closing(Varnish(self.config.varnish.admin, server.secret_file(self.config))) as varnish:
             return varnish.look()
+
+    def configure(self, **changes: object) -> None:
+        """Change the edge's own file; for processes that are started after this."""
+        self.config = EdgeConfig.model_validate({**self.config.model_dump(), **changes})
+        self.file.write_text(self.config.model_dump_json())
+
+    def own(self, text: str | bytes, service: str = "app") -> None:
+        """Put an operator's own VCL in place."""
+        directory = self.config.varnish.own
+        assert directory
+        write_atomic(directory / f"{service}.vcl", text)
 
     def set_parameter(self, name: str, value: str) -> None:
         secret = str(server.secret_file(self.config))
@@ -228,7 +281,10 @@ class World:
             backend.close()
 
 
-def make_edge(directory: Path, zk_address: str, zk: ZooKeeper, name: str = "edge-1") -> Edge:
+def make_edge(directory: Path, zk_address: str, zk: ZooKeeper, name: str = "edge-1", **varnish: Any) -> Edge:
+    """An edge in ``directory``, not started. The operator's own VCL is looked for in ``directory/own``."""
+    (directory / "own").mkdir(parents=True, exist_ok=True)
+    defaults: dict[str, Any] = {"jail": "none", "storage": "malloc,16m", "own": directory / "own"}
     config = EdgeConfig(
         name=name,
         zookeeper=zk_address,
@@ -237,7 +293,7 @@ def make_edge(directory: Path, zk_address: str, zk: ZooKeeper, name: str = "edge
         every=0.5,
         session_seconds=4,
         varnish=VarnishConfig(
-            listen=f"127.0.0.1:{free_port()}", admin=f"127.0.0.1:{free_port()}", jail="none", storage="malloc,16m"
+            listen=f"127.0.0.1:{free_port()}", admin=f"127.0.0.1:{free_port()}", **{**defaults, **varnish}
         ),
     )
     file = directory / "edge.json"
@@ -252,7 +308,12 @@ def slow_request(edge: Edge, backend: Backend, **headers: str) -> Iterator[list[
     answers: list[Answer] = []
     backend.release.clear()
     backend.slow_began.clear()
-    thread = threading.Thread(target=lambda: answers.append(edge.ask("/slow", **headers)))
+
+    def run() -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):  # a test may take the edge away
+            answers.append(edge.ask("/slow", **headers))
+
+    thread = threading.Thread(target=run)
     thread.start()
     eventually("the slow request reaches its host", backend.slow_began.is_set)
     try:
@@ -262,25 +323,71 @@ def slow_request(edge: Edge, backend: Backend, **headers: str) -> Iterator[list[
         thread.join(20)
 
 
-class Load:
-    """Keeps asking in the background; what went wrong is in ``bad``, who answered in ``versions``."""
+class WebSocket:
+    """A pipe through ``edge`` to whichever host answers; what is said comes back."""
 
-    def __init__(self, edge: Edge, wanted: object = lambda a: a.status == 200, **headers: str) -> None:
+    def __init__(self, edge: Edge, pin: str) -> None:
+        host, _, port = edge.listen.rpartition(":")
+        self._socket = socket.create_connection((host, int(port)), 30)
+        self._socket.sendall(
+            f"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"x-deployment-id: {pin}\r\n\r\n".encode()
+        )
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self._socket.recv(1)
+        assert head.startswith(b"HTTP/1.1 101")
+
+    def echoes(self) -> bool:
+        try:
+            self._socket.sendall(b"hello")
+            return self._socket.recv(5) == b"hello"
+        except OSError:
+            return False
+
+    def ended(self) -> bool:
+        """Has the other side ended it? Waits for it, bounded."""
+        try:
+            return self._socket.recv(1) == b""
+        except ConnectionError:
+            return True
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Load:
+    """Keeps asking in the background: who answered is in ``versions``, wrong answers in ``wrong``, requests that got
+    none in ``lost``."""
+
+    def __init__(
+        self, edge: Edge, wanted: Callable[[Answer], bool] = lambda a: a.status == 200, **headers: str
+    ) -> None:
         self._edge, self._wanted, self._headers = edge, wanted, headers
         self._stop = threading.Event()
-        self.bad: list[str] = []
+        self.wrong: list[Answer] = []
+        self.lost: list[str] = []
         self.versions: list[str] = []
         self._thread = threading.Thread(target=self._run)
+
+    @property
+    def bad(self) -> list[object]:
+        return [*self.wrong, *self.lost]
+
+    def flows(self, more: int = 20) -> None:
+        """Until so many more requests have been answered."""
+        before = len(self.versions)
+        eventually("requests are answered", lambda: len(self.versions) >= before + more)
 
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
                 answer = self._edge.ask("/api", **self._headers)
-            except OSError as e:
-                self.bad.append(repr(e))
+            except (OSError, http.client.HTTPException) as e:
+                self.lost.append(repr(e))
                 continue
-            if not self._wanted(answer):  # type: ignore[operator]
-                self.bad.append(f"{answer.status} {answer.headers} {answer.body!r}")
+            if not self._wanted(answer):
+                self.wrong.append(answer)
             self.versions.append(answer.version or "")
             time.sleep(0.002)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edge import main, server
+from edge import main
 from edge.config import EdgeConfig
 
 if __name__ == "__main__":
@@ -13,4 +13,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "run":
         main.run(config)
     else:
-        server.run(config)
+        main.serve(config)

@@ -8,34 +8,7 @@ from fleet import paths
 from fleet.model import Plan, ServiceConfig, Staged
 from tests.conftest import ZooKeeperServer, eventually, free_port
 from tests.edge.bed import Edge, Load, World, kill_pid, slow_request
-
-PLAN = Plan(epoch=1, generation=1, default="A", serving=("A",))
-
-
-def first(world: World, edge: Edge) -> None:
-    """One service, version A served by one host, applied and green."""
-    world.configure()
-    world.host("A")
-    world.plan(PLAN)
-    edge.start()
-    eventually("the first plan is acknowledged", lambda: edge.acked(1))
-    eventually("the health page turns green", lambda: edge.health() == 200)
-
-
-def offered(world: World, edge: Edge) -> Plan:
-    """B offered beside A and staged; acknowledged."""
-    world.host("B")
-    plan = Plan(epoch=2, generation=1, default="A", serving=("B", "A"), staged=Staged(generation=2, default="B"))
-    world.plan(plan)
-    eventually("the offer is acknowledged", lambda: edge.acked(2) and edge.ack().healthy == {"A": 1, "B": 1})
-    return plan
-
-
-def committed(plan: Plan, back: str) -> Plan:
-    done = plan.committed()
-    return done.model_copy(
-        update={"epoch": plan.epoch + 1, "staged": Staged(generation=done.generation + 1, default=back)}
-    )
+from tests.edge.steps import PLAN, committed, first, offered
 
 
 def test_a_plan_is_applied_acknowledged_and_answers(world: World, edge: Edge) -> None:
@@ -126,7 +99,7 @@ def test_a_child_that_dies_comes_back_and_voids_its_acks(world: World, edge: Edg
     eventually("a new incarnation acknowledges", lambda: edge.ack().incarnation != before.incarnation and edge.acked(2))
     eventually("it answers", lambda: edge.ask("/").status == 200)
     assert edge.ack().healthy == {"A": 1, "B": 1}
-    assert edge.health() == 200
+    eventually("it is green, with hosts that it has seen to be well", lambda: edge.health() == 200)
 
 
 def test_a_manager_that_dies_boots_from_the_last_good_set_and_is_red_until_it_is_up_to_date(
@@ -234,6 +207,19 @@ def test_an_evicted_edge_comes_back_on_its_own_once_it_is_up_to_date(world: Worl
     edge.zk.delete(paths.rostered("edge-1"))
     eventually("it joins again", lambda: edge.zk.get(paths.rostered("edge-1"), watch=False))
     eventually("and is green", lambda: edge.health() == 200)
+
+
+def test_an_edge_that_is_to_leave_is_red_and_does_not_join_until_it_is_taken_back(world: World, edge: Edge) -> None:
+    first(world, edge)
+    edge.zk.create(paths.leaving("edge-1"), b"")
+    eventually("its page is red", lambda: edge.health() == 503)
+    edge.zk.delete(paths.rostered("edge-1"))
+    world.plan(PLAN.model_copy(update={"epoch": 2}))
+    eventually("it goes on applying plans", lambda: edge.acked(2))
+    assert edge.zk.get(paths.rostered("edge-1"), watch=False) is None
+    edge.zk.delete(paths.leaving("edge-1"))
+    eventually("it joins again", lambda: edge.zk.get(paths.rostered("edge-1"), watch=False))
+    eventually("its page is green", lambda: edge.health() == 200)
 
 
 def test_with_nothing_there_it_says_what_is_missing_and_stops_when_told(edge: Edge) -> None:

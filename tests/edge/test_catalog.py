@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from edge.catalog import INTERVAL, SETTLE, Catalog
+from edge.catalog import INTERVAL, SETTLE, SPREAD, Catalog
 from edge.members import Host
 from edge.plan import Want
 from edge.renderings import Renderings
 from edge.view import Seen
-from fleet.model import Plan, ServiceConfig
+from fleet.model import Plan, ServiceConfig, Staged
 
 PLAN = Plan(epoch=5, generation=1, default="A", serving=("A",))
 OFFER = Plan(epoch=6, generation=1, default="A", serving=("B", "A"))
@@ -26,10 +26,14 @@ class Bed:
     def __init__(self) -> None:
         self.now = 0.0
         self.held: list[Mapping[str, str]] = []
-        self.catalog = Catalog({}, lambda _, versions: self.held.append(versions), lambda: self.now)
+        self.chance = 0.0
+        self.catalog = Catalog(
+            {}, lambda _, versions: self.held.append(versions), lambda: self.now, lambda: self.chance
+        )
 
     def see(self, plan: Plan | None = PLAN, fault: str | None = None, **sets: tuple[Host, ...]) -> float | None:
-        return self.catalog.take({"app": Seen(ServiceConfig(), plan, sets, fault)}, NOBODY)
+        faults = {"plan": fault} if fault else {}
+        return self.catalog.take({"app": Seen(ServiceConfig(), plan, sets, faults)}, NOBODY)
 
     @property
     def members(self) -> dict[str, tuple[Host, ...]]:
@@ -49,6 +53,20 @@ def test_the_first_set_is_taken_as_it_is_and_changes_together() -> None:
     assert bed.see(A=hosts(1, 2, 3, 4)) == pytest.approx(INTERVAL)
     bed.catalog.settled("app")
     assert bed.catalog["app"].before is None
+
+
+def test_edges_do_not_all_take_a_change_at_once() -> None:
+    due = []
+    for chance in (0.0, 0.5, 1.0):
+        bed = Bed()
+        bed.chance = chance
+        bed.see(A=hosts(1))
+        bed.now = 10.0
+        due.append(bed.see(A=hosts(1, 2)))
+        bed.now += 0.1
+        bed.chance = 0.9
+        assert bed.see(A=hosts(1, 2, 3)) == pytest.approx((due[-1] or 0) - 0.1), "drawn once a change"
+    assert due == pytest.approx([SETTLE, SETTLE + SPREAD / 2, SETTLE + SPREAD])
 
 
 def test_who_left_is_named_before_the_set_is_taken() -> None:
@@ -83,13 +101,13 @@ def test_what_vanished_or_broke_stays_and_what_was_removed_goes() -> None:
     bed = Bed()
     bed.see(A=hosts(1))
     bed.see(None, "the plan of app is malformed", A=())
-    assert bed.catalog["app"].fault == "the plan of app is malformed"
+    assert bed.catalog["app"].faults == {"plan": "the plan of app is malformed"}
     assert bed.catalog["app"].plan == PLAN
     assert bed.catalog.missing({}) == {"app"}
     bed.catalog.take({}, NOBODY)
-    assert "vanished" in (bed.catalog["app"].fault or "")
+    assert "vanished" in bed.catalog["app"].faults["vanished"]
     bed.see(A=hosts(1))
-    assert bed.catalog["app"].fault is None
+    assert not bed.catalog["app"].faults
     bed.catalog.take({}, frozenset({"app"}))
     assert list(bed.catalog) == []
 
@@ -139,3 +157,21 @@ def test_epochs_follow_the_plan_forward_and_are_forgotten_when_it_goes_back() ->
     bed.see(A=hosts(1))
     rendered(bed, renderings)
     assert renderings.epochs() == {first: 5}
+
+
+def test_a_commit_and_a_new_member_render_only_what_is_new() -> None:
+    bed, renderings = Bed(), Renderings({})
+    staged = OFFER.model_copy(update={"staged": Staged(generation=2, default="B")})
+    bed.see(staged, A=hosts(1), B=hosts(2))
+    (before,) = renderings.wants(bed.catalog)
+    committed = staged.committed().model_copy(update={"epoch": 7, "staged": Staged(generation=3, default="A")})
+    bed.see(committed, A=hosts(1), B=hosts(2))
+    (after,) = renderings.wants(bed.catalog)
+    assert after.current[0] is before.staged[0]
+    bed.now = 100.0
+    bed.see(committed, A=hosts(1, 3), B=hosts(2))
+    bed.now += SETTLE
+    bed.see(committed, A=hosts(1, 3), B=hosts(2))
+    (joined,) = renderings.wants(bed.catalog)
+    assert [joined.current[-1], joined.staged[-1]] == [after.current[0], after.staged[0]]
+    assert joined.current[-1] is after.current[0] and joined.staged[-1] is after.staged[0]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge import plan, render
 from edge.look import Look, Vcl
 from edge.members import Host
-from edge.plan import Action, Discard, Label, Load, Memory, Use, Want
+from edge.plan import Action, Cut, Discard, Label, Load, Memory, Use, Want
 from fleet.model import Ack, Plan, ServiceConfig, Staged
 
 CONFIG = ServiceConfig()
@@ -73,6 +73,9 @@ class Model:
                 self.vcls.remove(gone)
                 if name in self.busy:
                     self.vcls.append(replace(gone, status="discarded", busy=1))
+            case Cut(name):
+                assert name in self.memory.overdue
+                self.memory = replace(self.memory, cut=self.memory.cut | {name})
 
     def remember(self, *wants: Want) -> None:
         epochs = dict(self.memory.epochs)
@@ -122,6 +125,22 @@ def test_the_whole_story_converges_and_leaves_only_what_is_needed() -> None:
         ack = model.ack(w)
         assert (ack.applied, ack.staged, ack.drained) == (p.epoch,) * 3
         assert plan.active(model.look) == render.root(plan.routes([w], model.look), None).name
+
+
+def test_what_is_overdue_is_cut_once_where_nothing_in_use_sends_requests_and_holds_nothing_up() -> None:
+    model = Model()
+    model.converge(want(OFFER))
+    old = want(OFFER).current[0].name
+    model.busy = {old}
+    w = want(WITHDRAWN)
+    model.converge(w)
+    assert model.ack(w).drained == 2
+    gone = frozenset({"10.9.9.9:8000"})
+    model.memory = replace(model.memory, overdue=frozenset({old}), endpoints={old: gone | {"10.0.0.1:8000"}})
+    before = len(model.done)
+    model.converge(w)
+    assert model.done[before:] == [Cut(old, gone)]
+    assert model.ack(w).drained == 4
 
 
 def test_a_commit_is_one_label_and_comes_before_any_load() -> None:

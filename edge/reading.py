@@ -1,0 +1,33 @@
+"""Every service as ZooKeeper has it, taken into the catalog. The same for each engine."""
+
+from __future__ import annotations
+
+from edge.catalog import Catalog
+from edge.view import Seen, View
+from fleet import paths
+from fleet.zk import ZooKeeper
+
+
+class Reading:
+    def __init__(self, zk: ZooKeeper, catalog: Catalog) -> None:
+        self._zk = zk
+        self._view = View(zk)
+        self._catalog = catalog
+
+    def take(self) -> float | None:
+        """Seconds after which there will be something to do again without any news; None: there will not.
+
+        Raises ZooKeeperTrouble; the catalog is then as it was.
+        """
+        seen = self._read()
+        removed = self._view.removed() if self._catalog.missing(seen) else frozenset()
+        return self._catalog.take(seen, removed)
+
+    def _read(self) -> dict[str, Seen]:
+        """A plan older than the one that is known comes from a server that lags behind: ask it to catch up first. If it
+        is older still, someone has really put it back."""
+        seen = self._view.services()
+        if self._catalog.lags(seen):
+            self._zk.sync(paths.SERVICES)
+            seen = self._view.services()
+        return seen
