@@ -29,6 +29,7 @@ class Action(StrEnum):
     RAMP = "move the ramp to its next step"
     SWITCH = "commit the staged plan"
     GO_BACK = "commit the way back"
+    UNDO_RAMP = "end the ramp"
     UNDO_OFFER = "withdraw the new version"
     UNDO_ENABLE = "tell the hosts to run what they ran before"
     UNDO_WITHDRAW = "offer again what was served before"
@@ -122,12 +123,20 @@ def _go_back(view: View) -> Effect:
     return Effect(plan=plans.commit(plan))
 
 
+def _undo_ramp(view: View) -> Effect:
+    """Only new pages come back: those that came by the ramp stay where they are, as open pages do in either direction.
+
+    So what is served and runs now is what this abort ends with.
+    """
+    plan = plans.ramp(view.plan, view.rollout.build, None)
+    return Effect(plan=plan, rollout={"served": plan.serving, "before": view.enabled.builds})
+
+
 def _undo_offer(view: View) -> Effect:
     plan, rollout = view.plan, view.rollout
     if view.mixed and rollout.previous is not None:
         return Effect(plan=plans.unmix(plan, rollout.previous))
-    gone = () if rollout.build in rollout.served else (rollout.build,)
-    return Effect(plan=plans.withdraw(plan.model_copy(update={"ramp": None}), gone))
+    return Effect(plan=plans.withdraw(plan, (rollout.build,)))
 
 
 def _retry(view: View) -> Effect:
@@ -147,6 +156,7 @@ _ACTIONS: dict[Action, Callable[[View], Effect]] = {
     Action.RAMP: _ramp,
     Action.SWITCH: _switch,
     Action.GO_BACK: _go_back,
+    Action.UNDO_RAMP: _undo_ramp,
     Action.UNDO_OFFER: _undo_offer,
     Action.UNDO_ENABLE: lambda v: Effect(enabled=_enabled(v, v.rollout.before)),
     Action.UNDO_WITHDRAW: lambda v: Effect(plan=plans.restore(v.plan, v.rollout.served)),

@@ -12,6 +12,7 @@ from typing import Literal
 from barrier.config import TokenEntry, TokensFile
 from barrier.problems import Problem
 from barrier.store.audit import By
+from barrier.store.once import Once
 from fleet import config, log
 
 Role = Literal["read", "deploy", "admin"]
@@ -29,6 +30,8 @@ class Principal:
     role: Role
     #: Empty: all.
     services: tuple[str, ...] = ()
+    #: This very call, where it has an Idempotency-Key.
+    once: Once | None = None
 
     def reaches(self, service: str | None) -> bool:
         """Whether the token is good for that service; None is what concerns all of them."""
@@ -43,7 +46,7 @@ class Principal:
 
     def because(self, reason: str) -> By:
         """As the audit has it."""
-        return By(self.name, self.role, reason)
+        return By(self.name, self.role, reason, self.once)
 
 
 def digest(token: str) -> str:

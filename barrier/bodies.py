@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,8 +22,8 @@ class NewRollout(Asked):
     build: Build
     #: Percentages of new documents, growing; the switch follows the last one below 100.
     ramp: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
-    #: Seconds that each step of the ramp is held unless somebody says resume.
-    hold: float = Field(default=60, ge=0, le=7 * 86400)
+    #: Seconds that each step of the ramp is held unless somebody says resume; "hand": until somebody does.
+    hold: Annotated[float, Field(ge=0, le=7 * 86400)] | Literal["hand"] = 60.0
     reason: Reason = ""
     #: Only if the plan still is at this epoch.
     expected_epoch: int | None = Field(default=None, ge=0)
@@ -46,6 +46,27 @@ class Eviction(Asked):
 class Version(Asked):
     version: Build
     reason: Reason = ""
+    #: Only if the plan still is at this epoch.
+    expected_epoch: int | None = Field(default=None, ge=0)
+
+
+class NewPreview(Asked):
+    build: Build
+    #: How long the token opens anything: up to thirty days.
+    seconds: float = Field(default=3600, ge=1, le=30 * 86400)
+    reason: Reason = ""
+
+
+class PreviewView(BaseModel):
+    id: str
+    version: Build
+    #: What a request has to carry.
+    token: str
+    #: By the clock of the replica that made it.
+    expires: float
+    by: str
+    #: Of the plan that brought it; only where it is new.
+    epoch: int | None = None
 
 
 class Waiting(BaseModel):
@@ -75,6 +96,8 @@ class ServiceView(BaseModel):
     enabled: Enabled
     #: The active rollout.
     rollout: Rollout | None
+    #: The one that begins when that is over.
+    queued: Rollout | None
     #: Registered members per version.
     members: dict[str, int]
 
@@ -85,6 +108,8 @@ class ServiceLine(BaseModel):
     serving: list[str]
     epoch: int
     rollout: int | None
+    #: Why nothing of it can be read, and nothing moves; the other services go on.
+    trouble: str | None = None
 
 
 class RolloutView(Rollout):
@@ -104,6 +129,8 @@ class EdgeView(BaseModel):
     #: Barriers wait for it.
     rostered: bool
     alive: bool
+    #: It is being taken away: its health page is red, and it does not join the roster.
+    leaving: bool
     engine: str
     url: str
     metrics: str
@@ -127,6 +154,14 @@ class Evicted(BaseModel):
     #: It was on the roster until now.
     rostered: bool
     #: Its agent lives: it joins the roster again as soon as it can.
+    alive: bool
+
+
+class Leaving(BaseModel):
+    edge: str
+    leaving: bool
+    #: Barriers (still) wait for it.
+    rostered: bool
     alive: bool
 
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from barrier import machine, snapshot, turns
+from barrier import machine, plans, remedies, snapshot, turns
 from barrier.election import Election
+from barrier.lifetimes import Lifetimes
 from barrier.metrics import Metrics
 from barrier.predicates import Missing
 from barrier.pruning import Pruner
-from barrier.snapshot import BadPayload, Fleet, Snapshot
+from barrier.snapshot import BadPayload, Snapshot
 from barrier.stalls import Stalls
+from barrier.store import queue, stall_policy
+from barrier.store.audit import By
 from barrier.view import View
 from fleet import log, paths
 from fleet.model import HostStatus, Rollout, RolloutState, Turn
@@ -48,8 +51,10 @@ class Controller:
         self._wall = wall
         self._election = Election(zk, name)
         self._stalls = Stalls()
+        self._lifetimes = Lifetimes()
         self._pruner = Pruner(zk, monotonic=monotonic)
         self._known: set[str] = set()
+        self._laid_out: int | None = None
         self._entered: dict[str, tuple[int, RolloutState, float]] = {}
         self._step_began: dict[str, tuple[int, int, float]] = {}
         self._away: dict[tuple[str, str], float] = {}
@@ -65,17 +70,28 @@ class Controller:
         if fence is None:
             self._forget(frozenset())
             return f"standing by: {self._election.leader} leads"
-        fleet = snapshot.read_fleet(self._zk, watch=True)
+        self._lay_out(fence)
         services = self._zk.children(paths.SERVICES)
         self._forget(frozenset(services))
-        said = [self._drive(s, fleet, fence) for s in services]
+        said = [self._drive(s, fence) for s in services]
         self._pruner.prune(fence, services)
         return "leading; " + ("; ".join(said) if said else "no service is configured")
+
+    def _lay_out(self, fence: int) -> None:
+        """Once in a lead: what others write below must be there, as they may not be allowed to make it."""
+        if self._laid_out == fence:
+            return
+        for path in paths.TOP:
+            self._zk.ensure(path)
+        if not self._zk.protected("/"):
+            _log.warning("ZooKeeper still takes writes from anybody who reaches it: run `pinrail barrier secure`")
+        self._laid_out = fence
 
     def _forget(self, remaining: frozenset[str]) -> None:
         for service in self._known - remaining:
             self._metrics.forget(service)
             self._stalls.forget(service)
+            self._lifetimes.keep(remaining)
             self._entered.pop(service, None)
             self._step_began.pop(service, None)
         self._away = {k: t for k, t in self._away.items() if k[0] in remaining}
@@ -83,11 +99,11 @@ class Controller:
 
     # -- one service --
 
-    def _drive(self, service: str, fleet: Fleet, fence: int) -> str:
+    def _drive(self, service: str, fence: int) -> str:
         """Take all steps that can be taken now; the sentence about where that ended."""
         try:
             for _ in range(STEPS_AT_ONCE):
-                snap = snapshot.read(self._zk, service, fleet, watch=True)
+                snap = snapshot.read(self._zk, service, watch=True)
                 if snap is None:
                     return f"{service} is not configured"
                 self._known.add(service)
@@ -111,6 +127,14 @@ class Controller:
     def _advance(self, snap: Snapshot, fence: int) -> str | None:
         """One transaction at most. None: something was written, look again."""
         missing: tuple[Missing, ...] = ()
+        if over := self._lifetimes.over(snap.service, snap.plan, self._monotonic()):
+            plan = plans.unpreview(snap.plan, over).model_copy(update={"updated_by": self._name})
+            self._commit(fence, [_put(paths.plan(snap.service), plan.encode(), snap.plan_version)])
+            _log.info(f"{snap.service}: {len(over)} previews are over", epoch=plan.epoch)
+            return None
+        if snap.lock_version is None and snap.queue is not None:
+            self._commit(fence, queue.begin(snap))
+            return None
         if (rollout := snap.rollout) is not None:
             if rollout.done and rollout.request is None:
                 self._commit(fence, self._unlock(snap))
@@ -122,6 +146,10 @@ class Controller:
                 return None
             missing = outcome.missing
             stalled = self._stalls.reasons(view, missing, self._monotonic())
+            if self._stalls.given_up(view, self._monotonic()) and (remedy := remedies.find(view, missing)):
+                stall_policy.carry_out(self._zk, snap, rollout, remedy, By(self._name, "leader", remedy.why), fence)
+                self._wake()  # the roster may be another one now, and is read at the beginning of a cycle
+                return f"{snap.service}: the stall policy acts: {remedy.why}"
             if stalled != rollout.stalled:
                 self._write_stalled(snap, rollout.model_copy(update={"stalled": stalled}), fence)
                 return None
@@ -133,9 +161,10 @@ class Controller:
 
     def _view(self, snap: Snapshot, rollout: Rollout) -> View:
         now = self._monotonic()
+        percent = snap.plan.ramp.percent if snap.plan.ramp else 0  # not the epoch: a preview changes that too
         began = self._step_began.get(snap.service)
-        if began is None or began[:2] != (rollout.number, snap.plan.epoch):
-            began = self._step_began[snap.service] = (rollout.number, snap.plan.epoch, now)
+        if began is None or began[:2] != (rollout.number, percent):
+            began = self._step_began[snap.service] = (rollout.number, percent, now)
         hosts = snap.hosts_of("default")
         return View(
             rollout=rollout,
@@ -146,7 +175,7 @@ class Controller:
             hosts=hosts,
             turns=snap.turns,
             members=snap.members,
-            held=now - began[2] >= rollout.hold,
+            held=rollout.hold != "hand" and now - began[2] >= rollout.hold,
             lost=self._lost(snap, now),
         )
 
@@ -212,6 +241,7 @@ class Controller:
     def _give_turns(self, snap: Snapshot, fence: int) -> bool:
         """Grant and revoke; True when anything was written."""
         granting = snap.rollout is None or snap.rollout.state is not RolloutState.PAUSED
+        lost = self._lost(snap, self._monotonic())
         ops: list[Op] = []
         for role in ("default", *snap.roles):
             enabled = snap.roles.get(role, snap.enabled)
@@ -223,6 +253,7 @@ class Controller:
                 snap.config.waves,
                 granting=granting,
                 everyone=snap.plan.default is None,
+                lost=lost,
             )
             data = Turn(serial=enabled.serial).encode()
             for name in changes.grant:

@@ -10,6 +10,13 @@ class Hub:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._event = asyncio.Event()
+        #: The process is about to stop: streams end by themselves, at once.
+        self.closed = False
+
+    def close(self) -> None:
+        """End what waits here for good. From any thread."""
+        self.closed = True
+        self()
 
     def attach(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """The loop that waiting requests run on; None once it ends."""

@@ -1,4 +1,4 @@
-"""How much a request may bring: its body is read here, up to a size and for a while, before anything looks at it."""
+"""What is limited before anything looks at a request: its body's size and time, and how many come without a token."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from barrier.problems import Problem
+from barrier.problems import Problem, slow_down
+from barrier.rates import Rate
 
 #: Largest body of a request. A service's configuration, the largest that there is, has a few thousand.
 BODY_BYTES = 1024 * 1024
@@ -62,3 +63,21 @@ class BodyLimit:
                 raise Problem(413, f"the body is larger than {self._size} bytes", headers={"connection": "close"})
             if not more:
                 return bytes(kept)
+
+
+class OpenLimit:
+    """Answers 429 to an address that asks too often for what needs no token: pages, health, metrics, descriptions."""
+
+    def __init__(self, app: ASGIApp, *, rate: Rate) -> None:
+        self._app = app
+        self._rate = rate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not scope["path"].startswith("/v1/"):
+            address = scope["client"][0] if scope.get("client") else ""
+            try:
+                slow_down(self._rate.take(address), f"too many requests from {address}")
+            except Problem as e:
+                await e.answer()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

@@ -62,13 +62,14 @@ TABLE: dict[tuple[S, Event], Rule] = {
     (S.PAUSED, E.RESUME): Rule(None, A.RETRY, "resumed{note}"),
     (S.PAUSED, E.ABORT): _WITHDRAW,
     (S.PAUSED, E.ROLLBACK): _WITHDRAW,
+    (S.ABORTING, E.RAMPED): Rule(S.ABORTING, A.UNDO_RAMP, "new pages no longer come from {build}"),
     (S.ABORTING, E.OFFERED): Rule(S.ABORTING, A.UNDO_OFFER, "{build} is no longer offered"),
     (S.ABORTING, E.ENABLED): Rule(S.ABORTING, A.UNDO_ENABLE, "put back on the hosts what they ran before"),
     (S.ABORTING, E.WITHDRAWN): Rule(S.ABORTING, A.UNDO_WITHDRAW, "offer again what was served before"),
     (S.ABORTING, E.FAILURES): Rule(
         S.ABORTED, A.FINISH, "aborted; {previous} is untouched, the rest not restored{note}"
     ),
-    (S.ABORTING, E.SETTLED): Rule(S.ABORTED, A.FINISH, "aborted; everything is as it was"),
+    (S.ABORTING, E.SETTLED): Rule(S.ABORTED, A.FINISH, "aborted{note}"),
 }
 for _state in UNDER_WAY:
     TABLE[_state, E.PAUSE] = _PAUSE

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from fleet.model import RETIRED_KEPT, Plan, Ramp, Staged
+from fleet.model import RETIRED_KEPT, Plan, Preview, Ramp, Staged
 
 #: How many versions of a service a host has slots for.
 SERVED_AT_MOST = 2
+#: Each is a rule in every edge's configuration.
+PREVIEWS_AT_MOST = 20
 
 
 class PlanError(Exception):
@@ -30,7 +32,7 @@ def _next(plan: Plan, **changes: Any) -> Plan:
     gone = tuple(v for v in plan.serving if v not in serving)
     remembered = dict.fromkeys(v for v in (*gone, *plan.retired) if v not in serving)
     fields["retired"] = tuple(remembered)[:RETIRED_KEPT]
-    fields["previews"] = tuple(p for p in plan.previews if p.version in serving)
+    fields["previews"] = tuple(p for p in fields["previews"] if p.version not in gone)
     fields["epoch"] = plan.epoch + 1
     return Plan(**fields)
 
@@ -90,6 +92,18 @@ def restore(plan: Plan, serving: tuple[str, ...]) -> Plan:
     others = [v for v in serving if v != plan.default]
     back = Staged(generation=plan.generation + 1, default=others[0]) if others and plan.default else None
     return _next(plan, serving=serving, staged=back, ramp=None, mode="pinned")
+
+
+def preview(plan: Plan, added: Preview) -> Plan:
+    """Whoever shows the token gets that version, whether it is served or runs on canaries only."""
+    if len(plan.previews) >= PREVIEWS_AT_MOST:
+        raise PlanError(f"there are {PREVIEWS_AT_MOST} previews already: revoke one first")
+    return _next(plan, previews=(*plan.previews, added))
+
+
+def unpreview(plan: Plan, tokens: Collection[str]) -> Plan:
+    """Those tokens open nothing any more."""
+    return _next(plan, previews=tuple(p for p in plan.previews if p.token not in tokens))
 
 
 def mix(plan: Plan, build: str) -> Plan:

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from barrier import kinds
 from barrier.plans import PlanError
 from barrier.store import Refused
+from barrier.store.once import Once, Repeated
 from fleet.loop import Trouble
 
 MEDIA_TYPE = "application/problem+json"
 
-_TITLES = {
-    400: "Bad request",
-    401: "Not authenticated",
-    403: "Not allowed",
-    404: "Not found",
-    405: "Method not allowed",
-    408: "Too slow",
-    409: "Conflict with what is going on",
-    413: "Too large",
-    415: "Not JSON",
-    422: "The request does not make sense",
-    503: "Not available now",
-}
-_STATUS = {"unknown": 404, "conflict": 409}
+_STATUS = {"unknown": 404, "conflict": 409, "forbidden": 403}
 
 
 class Problem(Exception):
@@ -42,16 +32,24 @@ class Problem(Exception):
         self.extra = extra
 
     def answer(self) -> JSONResponse:
-        title = _TITLES.get(self.status, "Error")
-        body = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail} | self.extra
+        kind = kinds.of(self.status)
+        title = kind.title if kind else "Error"
+        body = {"type": kinds.uri(kind), "title": title, "status": self.status, "detail": self.detail} | self.extra
         return JSONResponse(body, self.status, self.headers, media_type=MEDIA_TYPE)
+
+
+def slow_down(seconds: float, why: str) -> None:
+    """Raises Problem, 429, where there are seconds to wait."""
+    if seconds > 0:
+        after = math.ceil(seconds)
+        raise Problem(429, f"{why}: try again in {after} s", headers={"retry-after": str(after)})
 
 
 def from_validation(errors: list[Any]) -> Problem:
     """Each fault with its place, the first ones in the sentence too."""
     faults = []
     for e in errors:
-        where = ".".join(str(p) for p in e["loc"] if p not in ("body", "path", "query", "header")) or str(e["loc"][0])
+        where = ".".join(map(str, e["loc"])) or "body"
         what = "is not a known key" if e["type"] == "extra_forbidden" else e["msg"].removeprefix("Value error, ")
         faults.append({"where": where, "what": what})
     sentence = "; ".join(f"{f['where']}: {f['what']}" for f in faults[:5])
@@ -66,7 +64,7 @@ def _from_request(request: Request, errors: list[Any]) -> Problem:
     said = request.headers.get("content-type", "")
     if any(tuple(e["loc"]) == ("body",) for e in errors) and "json" not in said:
         return Problem(415, f"send the body as JSON, with Content-Type: application/json (it says {said or 'nothing'})")
-    return from_validation(errors)
+    return from_validation([e | {"loc": e["loc"][1:] or e["loc"]} for e in errors])  # less where it was looked for
 
 
 def install(app: FastAPI) -> None:
@@ -79,6 +77,16 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     def _(_: Request, e: Refused) -> JSONResponse:
         return Problem(_STATUS[e.kind], str(e), **e.extra).answer()
+
+    @app.exception_handler(Repeated)
+    def _(request: Request, e: Repeated) -> Response:
+        if Once.of("", "", request.state.call).call != e.done.call:
+            return Problem(409, "that Idempotency-Key was used for another call: use a new one").answer()
+        if e.done.status is None:
+            lost = "that call has been made already, and its answer is not known (yet): look at what came of it"
+            return Problem(409, lost).answer()
+        media = "application/json" if e.done.answer else None
+        return Response(e.done.answer, e.done.status, {"idempotent-replayed": "true"}, media)
 
     @app.exception_handler(PlanError)
     def _(_: Request, e: PlanError) -> JSONResponse:

@@ -55,7 +55,10 @@ class Pruner:
     def _audit(self, fence: int) -> bool:
         there = audit.names(self._zk)
         over = there[: max(0, len(there) - self._entries)]
-        return self._delete([Delete(paths.audit(n)) for n in over[:BATCH]], fence) and len(over) > BATCH
+        gone: list[Op] = [Delete(paths.audit(n)) for n in over[:BATCH]]
+        keys = [paths.key(k) for k in audit.keys(self._zk, over[:BATCH])]
+        gone += [Delete(path) for path in self._zk.get_many(keys)]
+        return self._delete(gone, fence) and len(over) > BATCH
 
     def _service(self, service: str, fence: int) -> bool:
         numbers = sorted(int(n) for n in self._zk.children(paths.rollouts(service), watch=False) if n.isdigit())

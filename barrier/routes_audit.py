@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from barrier.context import Connected, Reader
+from barrier.routing import Route
 from barrier.store import audit
 from fleet.names import Service
 
-router = APIRouter(prefix="/v1", tags=["audit"])
+router = APIRouter(prefix="/v1", tags=["audit"], route_class=Route)
 
 
 @router.get("/audit")

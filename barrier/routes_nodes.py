@@ -6,20 +6,25 @@ from fastapi import APIRouter
 
 from barrier import predicates, snapshot
 from barrier.auth import Principal
-from barrier.bodies import EdgeService, EdgeView, Evicted, Eviction, HostService, HostView
+from barrier.bodies import EdgeService, EdgeView, Evicted, Eviction, HostService, HostView, Leaving, Why
 from barrier.context import Api, Connected, Deployer, Reader
 from barrier.predicates import Edges
-from barrier.snapshot import Snapshot
+from barrier.routing import Route
+from barrier.snapshot import BadPayload, Snapshot
 from barrier.store import roster
+from fleet import paths
 from fleet.names import NodeName
 
-router = APIRouter(prefix="/v1", tags=["fleet"])
+router = APIRouter(prefix="/v1", tags=["fleet"], route_class=Route)
 
 
 def _snapshots(api: Api, who: Principal) -> dict[str, Snapshot]:
     found = {}
     for name in filter(who.reaches, api.store.services()):
-        snap = snapshot.read(api.store.zk, name, api.store.fleet(), watch=False)
+        try:
+            snap = snapshot.read(api.store.zk, name, watch=False)
+        except BadPayload:
+            continue  # what cannot be read hides no other service; `GET /v1/services` says which and why
         if snap is not None:  # it may have been removed in between
             found[name] = snap
     return found
@@ -35,12 +40,14 @@ def _edge_service(snap: Snapshot, edge: str) -> EdgeService:
 def list_edges(api: Connected, who: Reader) -> list[EdgeView]:
     """Every edge that barriers wait for or that lives, and how far it is with each service."""
     fleet = api.store.fleet()
+    leaving = api.store.zk.children(paths.LEAVING, watch=False)
     services = _snapshots(api, who)
     return [
         EdgeView(
             name=name,
             rostered=name in fleet.roster,
             alive=name in fleet.alive,
+            leaving=name in leaving,
             engine=info.engine,
             url=info.url,
             metrics=info.metrics,
@@ -68,3 +75,25 @@ def evict(edge: NodeName, body: Eviction, api: Connected, who: Deployer) -> Evic
     who.must_reach(None)
     rostered = roster.evict(api.store, edge, who.because(body.reason))
     return Evicted(edge=edge, rostered=rostered, alive=edge in api.store.fleet().alive)
+
+
+def _leaving(api: Api, edge: str) -> Leaving:
+    fleet = api.store.fleet()
+    there = edge in api.store.zk.children(paths.LEAVING, watch=False)
+    return Leaving(edge=edge, leaving=there, rostered=edge in fleet.roster, alive=edge in fleet.alive)
+
+
+@router.post("/edges/{edge}/leave")
+def leave(edge: NodeName, api: Connected, who: Deployer, body: Why | None = None) -> Leaving:
+    """The edge's health page turns red, so that a load balancer takes it out. When that has happened, evict it."""
+    who.must_reach(None)
+    roster.leave(api.store, edge, who.because(body.reason if body else ""))
+    return _leaving(api, edge)
+
+
+@router.post("/edges/{edge}/return")
+def come_back(edge: NodeName, api: Connected, who: Deployer, body: Why | None = None) -> Leaving:
+    """An edge that was to leave may join again; it does so by itself as soon as it is up to date."""
+    who.must_reach(None)
+    roster.come_back(api.store, edge, who.because(body.reason if body else ""))
+    return _leaving(api, edge)

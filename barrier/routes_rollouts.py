@@ -7,18 +7,20 @@ from typing import Annotated, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import StreamingResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from barrier import view
 from barrier.bodies import NewRollout, RolloutView, Waiting, Why
-from barrier.context import Api, Connected, Deployer, Reader
+from barrier.context import Api, Beginner, Connected, Deployer, Reader
 from barrier.problems import Problem
+from barrier.routing import Route
 from barrier.snapshot import Snapshot
 from barrier.store import Refused, rollouts
-from fleet.model import Rollout
+from fleet.model import Rollout, RolloutState
 from fleet.names import Service
 
-router = APIRouter(prefix="/v1/services/{service}/rollouts", tags=["rollouts"])
+router = APIRouter(prefix="/v1/services/{service}/rollouts", tags=["rollouts"], route_class=Route)
 
 #: Rollouts in one answer: those that are kept, and a few that could not go yet.
 MOST = 2 * rollouts.KEPT
@@ -26,7 +28,7 @@ MOST = 2 * rollouts.KEPT
 LISTED = 20
 
 
-def _waiting(snap: Snapshot, rollout: Rollout) -> list[Waiting]:
+def waiting(snap: Snapshot, rollout: Rollout) -> list[Waiting]:
     """Who the active rollout waits for at this moment, as the leader sees it."""
     looked = view.View(
         rollout=rollout,
@@ -51,20 +53,25 @@ def _look(api: Api, service: str, number: int, *, watch: bool = False) -> Rollou
         snap = api.store.read(service, watch=watch)
         if snap.rollout is not None and snap.rollout.number == number:
             rollout = snap.rollout
-            missing = _waiting(snap, rollout)
+            missing = waiting(snap, rollout)
+        elif snap.rollout is not None and rollout.state is RolloutState.QUEUED:
+            active = snap.rollout
+            missing = [Waiting(who=f"rollout {active.number}", why=f"of {active.build} is {active.state.value}")]
     return RolloutView(**{f: getattr(rollout, f) for f in Rollout.model_fields}, missing=missing)
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses={200: {"model": RolloutView, "description": "Begun before, with that key"}})
 def begin(
     service: Service,
     body: NewRollout,
     api: Connected,
-    who: Deployer,
+    who: Beginner,
     response: Response,
     idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
-) -> Rollout:
-    """Begin a rollout. 409 with the active one where there is one; the same Idempotency-Key gives the same rollout."""
+) -> RolloutView:
+    """Begin a rollout. Where one is active: 409 with it, or it waits for that (``when_busy``); the same
+    Idempotency-Key gives the same rollout.
+    """
     snap = api.store.read(service)
     if body.ramp and snap.config.strategy == "inplace":
         raise Problem(422, f"{service} is deployed in place: there is no second version to ramp to")
@@ -87,7 +94,7 @@ def begin(
     rollout, made = rollouts.begin(api.store, wanted, who.because(body.reason), expected_epoch=body.expected_epoch)
     response.headers["location"] = f"/v1/services/{service}/rollouts/{rollout.number}"
     response.status_code = 201 if made else 200
-    return rollout
+    return _look(api, service, rollout.number)
 
 
 @router.get("")
@@ -105,7 +112,11 @@ def get_rollout(service: Service, number: int, api: Connected, _: Reader) -> Rol
     return _look(api, service, number)
 
 
-@router.get("/{number}/events")
+@router.get(
+    "/{number}/events",
+    response_class=StreamingResponse,
+    responses={200: {"description": "The events", "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
 async def events(
     service: Service,
     number: int,
@@ -123,7 +134,7 @@ async def events(
 
 async def _follow(api: Api, first: RolloutView, index: int) -> AsyncIterator[ServerSentEvent]:
     service, number, said = first.service, first.number, ""
-    while True:
+    while not api.hub.closed:
         moment = api.hub.now()
         now = await to_thread.run_sync(lambda: _look(api, service, number, watch=True))
         while index < len(now.history):

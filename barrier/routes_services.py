@@ -15,12 +15,13 @@ from barrier.bodies import BarrierView, EdgeMissing, Reason, ServiceLine, Servic
 from barrier.context import Admin, Connected, Deployer, Reader
 from barrier.predicates import Missing
 from barrier.problems import Problem, from_validation
-from barrier.snapshot import Snapshot
+from barrier.routing import Route
+from barrier.snapshot import BadPayload, Snapshot
 from barrier.store import services, steps
 from fleet.model import Plan, ServiceConfig
 from fleet.names import Service
 
-router = APIRouter(prefix="/v1/services", tags=["services"])
+router = APIRouter(prefix="/v1/services", tags=["services"], route_class=Route)
 
 #: Why, where the body is something else.
 QueryReason = Annotated[Reason, Query()]
@@ -33,12 +34,13 @@ def list_services(api: Connected, who: Reader) -> list[ServiceLine]:
     """All configured services that the token is good for, and what they serve."""
     lines = []
     for name in filter(who.reaches, api.store.services()):
-        plan, active = api.store.plan(name), api.store.active(name)
-        lines.append(
-            ServiceLine(
-                service=name, default=plan.default, serving=list(plan.serving), epoch=plan.epoch, rollout=active
-            )
-        )
+        try:
+            plan, active = api.store.plan(name), api.store.active(name)
+        except BadPayload as e:
+            lines.append(ServiceLine(service=name, default=None, serving=[], epoch=0, rollout=None, trouble=str(e)))
+            continue
+        serving = list(plan.serving)
+        lines.append(ServiceLine(service=name, default=plan.default, serving=serving, epoch=plan.epoch, rollout=active))
     return lines
 
 
@@ -52,6 +54,7 @@ def get_service(service: Service, api: Connected, _: Reader) -> ServiceView:
         plan=snap.plan,
         enabled=snap.enabled,
         rollout=snap.rollout,
+        queued=snap.queue.rollout if snap.queue else None,
         members=dict(snap.members),
     )
 
@@ -62,7 +65,7 @@ def get_plan(service: Service, api: Connected, _: Reader) -> Plan:
     return api.store.read(service).plan
 
 
-@router.put("/{service}/config")
+@router.put("/{service}/config", responses={201: {"model": ServiceConfig, "description": "Made the service"}})
 def put_config(
     service: Service,
     body: Annotated[dict[str, Any], Body()],
@@ -70,13 +73,24 @@ def put_config(
     who: Admin,
     response: Response,
     reason: QueryReason = "",
+    expected_epoch: Annotated[int | None, Query(ge=0)] = None,
 ) -> ServiceConfig:
-    """Configure a service; 201 when that made it. An unknown key is an error, and nothing is changed then."""
+    """Configure a service; 201 when that made it. An unknown key is an error, and nothing is changed then.
+
+    ``expected_epoch``: only if the service's plan still is at it; 0 for a service that must not exist yet.
+    """
     try:
         config = ServiceConfig.model_validate(body, extra="forbid")
     except ValidationError as e:
         raise from_validation(list(e.errors(include_url=False, include_context=False))) from e
-    made = services.configure(api.store, service, config, who.because(reason))
+    made = services.configure(
+        api.store,
+        service,
+        config,
+        who.because(reason),
+        confined=bool(who.services),
+        expected_epoch=expected_epoch,
+    )
     response.status_code = 201 if made else 200
     return config
 
@@ -136,7 +150,8 @@ async def get_barrier(
 
 
 def _changed(api: Connected, service: str, operation: str, body: Version, who: Deployer, kind: str) -> BarrierView:
-    after = steps.change(api.store, service, operation, body.version, who.because(body.reason))
+    by = who.because(body.reason)
+    after = steps.change(api.store, service, operation, body.version, by, expected_epoch=body.expected_epoch)
     return barrier_view(api.store.read(service), f"{kind}-{after.epoch}")
 
 

@@ -19,12 +19,13 @@ from barrier.context import Api
 from barrier.controller import Controller
 from barrier.hub import Hub
 from barrier.metrics import Metrics
+from barrier.rates import Rates
 from barrier.store import Store
 from fleet import log, loop
 from fleet.config import BadConfig
 from fleet.loop import Trouble, Wake
 from fleet.s3 import ObjectStore
-from fleet.zk import ZooKeeper
+from fleet.zk import ZooKeeper, read_access
 
 _log = log.get()
 
@@ -95,9 +96,17 @@ def run(config: BarrierConfig, wake: Wake) -> None:
     """Until ``wake.stop()``. ZooKeeper may be away at any time, at the start too: the API then says so with 503."""
     sock = _listen(config.listen)
     hub, metrics = Hub(), Metrics()
-    driver = ZooKeeper(config.zookeeper, wake=wake, session_seconds=config.session_seconds)
-    reader = ZooKeeper(config.zookeeper, wake=hub, session_seconds=config.session_seconds)
-    context = Api(Store(reader), Tokens(config.tokens), StoredBuilds(ObjectStore(config.s3)), metrics, hub)
+    access = read_access(config.zookeeper_access, "barrier")
+    driver = ZooKeeper(config.zookeeper, wake=wake, session_seconds=config.session_seconds, access=access)
+    reader = ZooKeeper(config.zookeeper, wake=hub, session_seconds=config.session_seconds, access=access)
+    context = Api(
+        Store(reader),
+        Tokens(config.tokens),
+        StoredBuilds(ObjectStore(config.s3)),
+        metrics,
+        hub,
+        Rates.of(config.requests_per_second),
+    )
     server = _Server(api.create(context), sock, wake)
     for zk in (driver, reader):
         try:
@@ -109,6 +118,7 @@ def run(config: BarrierConfig, wake: Wake) -> None:
     try:
         loop.run(Controller(driver, config.name, metrics, wake), wake, every=config.every)
     finally:
+        hub.close()
         served = server.stop()
         for zk in (driver, reader):
             zk.close()

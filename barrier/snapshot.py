@@ -43,6 +43,15 @@ class Fleet:
 
 
 @dataclass(frozen=True)
+class Queue:
+    """The rollout that begins when the active one is over; ``place`` is the version of what points to it."""
+
+    place: int
+    rollout: Rollout | None
+    rollout_version: int = 0
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One service. ``*_version`` None: that node does not exist."""
 
@@ -57,6 +66,7 @@ class Snapshot:
     rollout: Rollout | None = None
     rollout_version: int = 0
     lock_version: int | None = None
+    queue: Queue | None = None
     turns: Mapping[str, Turn] = field(default_factory=dict)
     hosts: Mapping[str, HostStatus] = field(default_factory=dict)
     acks: Mapping[str, Ack] = field(default_factory=dict)
@@ -134,7 +144,16 @@ def lock_number(node: Node, path: str) -> int:
     return int(node.data)
 
 
-def read(zk: ZooKeeper, service: str, fleet: Fleet, *, watch: bool) -> Snapshot | None:
+def _queue(zk: ZooKeeper, service: str, *, watch: bool) -> Queue | None:
+    place = zk.get(paths.waiting_rollout(service), watch=watch)
+    if place is None:
+        return None
+    path = paths.rollout(service, lock_number(place, paths.waiting_rollout(service)))
+    node = zk.get(path, watch=False)
+    return Queue(place.version, parse(Rollout, node, path), node.version) if node else Queue(place.version, None)
+
+
+def read(zk: ZooKeeper, service: str, *, watch: bool) -> Snapshot | None:
     """Everything about ``service``; None where it is not configured. ``watch``: changes wake the session's owner."""
     config = zk.get(paths.config(service), watch=watch)
     if config is None:
@@ -155,6 +174,10 @@ def read(zk: ZooKeeper, service: str, fleet: Fleet, *, watch: bool) -> Snapshot 
     plan = zk.get(paths.plan(service), watch=watch)
     parsed = parse(Plan, plan, paths.plan(service)) if plan else Plan()
     wanted = dict.fromkeys((*parsed.serving, *((rollout.build,) if rollout else ())))
+    members = {v: len(zk.children(paths.serverset(service, v), watch=watch)) for v in wanted}
+    # The roster after plan and acks: an edge that joined before this plan was written is then on it, and one that
+    # joined since turns green only by a plan that it reads after joining.
+    fleet = read_fleet(zk, watch=watch)
     return Snapshot(
         service=service,
         config=parse(ServiceConfig, config, paths.config(service)),
@@ -166,9 +189,10 @@ def read(zk: ZooKeeper, service: str, fleet: Fleet, *, watch: bool) -> Snapshot 
         rollout=rollout,
         rollout_version=active.version if active else 0,
         lock_version=lock.version if lock else None,
+        queue=_queue(zk, service, watch=watch),
         turns=turns,
         hosts=hosts,
         acks=acks,
-        members={v: len(zk.children(paths.serverset(service, v), watch=watch)) for v in wanted},
+        members=members,
         fleet=fleet,
     )

@@ -24,6 +24,8 @@ class _Wait:
     key: Hashable
     fewest: int
     since: float
+    #: Somebody should have moved: it is not held or paused on purpose.
+    stalls: bool = True
 
 
 def _key(view: View) -> Hashable:
@@ -41,13 +43,18 @@ class Stalls:
     def forget(self, service: str) -> None:
         self._waits.pop(service, None)
 
+    def given_up(self, view: View, now: float) -> bool:
+        """Whether it has waited for the service's ``give_up_seconds``, as ``reasons`` saw it last."""
+        wait = self._waits.get(view.rollout.service)
+        return wait is not None and wait.stalls and now - wait.since >= view.config.give_up_seconds
+
     def reasons(self, view: View, missing: Sequence[Missing], now: float) -> tuple[str, ...]:
         """What to put on the rollout now: the reasons once it has stalled, else nothing."""
         service, key = view.rollout.service, _key(view)
         wait = self._waits.get(service)
         if wait is None or wait.key != key or len(missing) < wait.fewest:
             wait = self._waits[service] = _Wait(key, len(missing), now)
-        held = all(m.who == "ramp" for m in missing)
-        if held or view.rollout.state in _AT_REST or now - wait.since < view.config.stall_seconds:
+        wait.stalls = view.rollout.state not in _AT_REST and any(m.who != "ramp" for m in missing)
+        if not wait.stalls or now - wait.since < view.config.stall_seconds:
             return ()
         return tuple(str(m) for m in missing[:REASONS_KEPT])

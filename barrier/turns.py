@@ -2,12 +2,13 @@
 
 The limit (restart concurrency) counts hosts that are in their turn and not done. A host that failed in its turn keeps
 it, to try again, without counting: what it had to lose it has lost. A host that vanished in its turn goes on
-counting, so that a release which kills its hosts does not walk through the fleet.
+counting, so that a release which kills its hosts does not walk through the fleet, until it is given up (``lost``): then
+it is a failure like others, and too many of those pause the rollout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from fleet.model import HostStatus, Turn, Waves
@@ -36,11 +37,12 @@ def decide(
     *,
     granting: bool = True,
     everyone: bool = False,
+    lost: Collection[str] = (),
 ) -> Changes:
     """Turns to give and to take back for ``serial``.
 
     ``granting`` False: give none (the rollout is paused). ``everyone``: all at once, as nothing is served that could
-    suffer.
+    suffer. ``lost``: hosts that have been away for so long that they count as failed.
     """
     over = {
         name
@@ -50,7 +52,7 @@ def decide(
     if not granting or serial < 1:
         return Changes(revoke=tuple(sorted(over)))
     holding = turns.keys() - over
-    busy = sum(1 for name in holding if name not in hosts or not failed(hosts[name], serial))
+    busy = sum(1 for n in holding if (not failed(hosts[n], serial) if n in hosts else n not in lost))
     waiting = sorted(name for name, host in hosts.items() if host.serial < serial and name not in holding)
     room = len(waiting) if everyone else max(0, limit(waves, len(hosts)) - busy)
     return Changes(grant=tuple(waiting[:room]), revoke=tuple(sorted(over)))

@@ -30,6 +30,7 @@ class Event(StrEnum):
     STEP = "step"  # the ramp may take its next step
     SETTLED = "settled"  # every edge has applied it
     # an abort finds something to undo
+    RAMPED = "ramped"  # new documents still get the new version
     OFFERED = "offered"  # the new version is still served
     ENABLED = "enabled"  # hosts are still told to run the new version
     WITHDRAWN = "withdrawn"  # what was served before is back on the hosts but not served
@@ -128,7 +129,9 @@ def _begun(view: View) -> Seen:
         return Seen(Event.SAME)
     if not plan.serving:
         return Seen(Event.FIRST)
-    if build in plan.serving and not view.mixed and plan.mode == "pinned" and not view.unwanted:
+    # What is offered by hand need not run anywhere.
+    served = build in plan.serving and view.members.get(build, 0) > 0
+    if served and not view.mixed and plan.mode == "pinned" and not view.unwanted:
         return Seen(Event.SERVED)
     return Seen(Event.BEGIN)
 
@@ -174,9 +177,9 @@ def _aborting(view: View) -> Seen:
     """What is left to undo, in the order in which it must be undone."""
     plan, enabled, rollout, edges = view.plan, view.enabled, view.rollout, view.edges
     in_place = view.mixed and rollout.previous is not None
-    if not in_place and (
-        plan.ramp is not None or (rollout.build in plan.serving and rollout.build not in rollout.served)
-    ):
+    if not in_place and plan.ramp is not None:
+        return Seen(Event.RAMPED)  # from here on the new version is one of ``rollout.served``
+    if not in_place and rollout.build in plan.serving and rollout.build not in rollout.served:
         return Seen(Event.OFFERED)
     if enabled.builds != rollout.before and enabled.rollout == rollout.number:
         missing = () if in_place else predicates.drained(edges, plan.epoch)
@@ -189,8 +192,11 @@ def _aborting(view: View) -> Seen:
         return Seen(Event.OFFERED)
     if not in_place and set(plan.serving) != set(rollout.served):
         return Seen(Event.WITHDRAWN)
-    missing = predicates.applied(edges, plan.epoch)
-    return Seen(missing=missing) if missing else Seen(Event.SETTLED)
+    if missing := predicates.applied(edges, plan.epoch):
+        return Seen(missing=missing)
+    kept = not in_place and rollout.build in plan.serving
+    stays = f"{rollout.build} stays for pages that came from it, until the next release"
+    return Seen(Event.SETTLED, note=stays if kept else "everything is as it was")
 
 
 def _applied(view: View) -> Seen:

@@ -13,10 +13,11 @@ from typing import Any
 from pydantic import Field
 
 from barrier.snapshot import BadPayload, parse
+from barrier.store.once import Once
 from fleet import log, paths
 from fleet.model import Wire
 from fleet.names import Build, NodeName, Service
-from fleet.zk import Create, Op, ZooKeeper
+from fleet.zk import Conflict, Create, Op, ZooKeeper
 
 _log = log.get()
 
@@ -33,6 +34,8 @@ class By:
     name: str
     role: str
     reason: str = ""
+    #: The call was made with an Idempotency-Key.
+    once: Once | None = None
 
 
 class Entry(Wire):
@@ -43,7 +46,8 @@ class Entry(Wire):
     at: float = 0
     by: str = ""
     role: str = ""
-    #: configure, remove, deploy, pause, resume, abort, rollback, withdraw, offer, stage, default, evict.
+    #: configure, remove, deploy, pause, resume, abort, rollback, withdraw, offer, stage, default, preview, revoke,
+    #: leave, return, evict.
     action: str
     #: The same in a sentence.
     what: str
@@ -55,13 +59,26 @@ class Entry(Wire):
     #: Of the plan; ``after`` only where the change itself wrote one.
     epoch_before: int | None = Field(default=None, ge=0)
     epoch_after: int | None = Field(default=None, ge=0)
+    #: The hashed Idempotency-Key that the call had.
+    key: str | None = None
 
 
 def commit(zk: ZooKeeper, ops: Sequence[Op], by: By, action: str, what: str, **facts: Any) -> None:
-    """All of ``ops`` and their entry, or nothing. Raises Conflict."""
-    entry = Entry(at=time.time(), by=by.name, role=by.role, why=by.reason, action=action, what=what, **facts)
+    """All of ``ops`` and their entry, or nothing. Raises Conflict, and Repeated where the call's key was used."""
+    key = by.once.key if by.once else None
+    said = {"at": time.time(), "by": by.name, "role": by.role, "why": by.reason, "action": action, "what": what}
+    entry = Entry.model_validate(said | facts | {"key": key})
     zk.ensure(paths.AUDIT)
-    zk.commit([*ops, Create(f"{paths.AUDIT}/{paths.AUDIT_PREFIX}", entry.encode(), sequence=True)])
+    writes = [*ops, Create(f"{paths.AUDIT}/{paths.AUDIT_PREFIX}", entry.encode(), sequence=True)]
+    if by.once is not None:
+        zk.ensure(paths.KEYS)
+        writes.append(by.once.op())
+    try:
+        zk.commit(writes)
+    except Conflict:
+        if by.once is not None:
+            by.once.must_be_first(zk)
+        raise
     _log.info(f"{by.name} {what}", by=by.name, role=by.role, why=by.reason, action=action, **facts)
 
 
@@ -78,6 +95,11 @@ def last(zk: ZooKeeper, count: int, wanted: Callable[[Entry], bool]) -> list[Ent
         left, batch = left[:-AT_ONCE], left[-AT_ONCE:]
         found += [e for e in reversed(_read(zk, batch)) if wanted(e)]
     return found[:count]
+
+
+def keys(zk: ZooKeeper, batch: Sequence[str]) -> list[str]:
+    """The hashed Idempotency-Keys of those entries' calls."""
+    return list(dict.fromkeys(e.key for e in _read(zk, batch) if e.key is not None))
 
 
 def _read(zk: ZooKeeper, batch: Sequence[str]) -> list[Entry]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Literal
 
 from barrier import snapshot
-from barrier.snapshot import Fleet, Snapshot, lock_number, parse
+from barrier.snapshot import BadPayload, Fleet, Snapshot, lock_number, parse
 from fleet import paths
-from fleet.model import Plan, Rollout
+from fleet.model import Plan, Rollout, ServiceConfig
 from fleet.zk import ZooKeeper
 
 #: Tries of a compare-and-set before giving up; each reads again.
 TRIES = 8
 
-Kind = Literal["unknown", "conflict"]
+Kind = Literal["unknown", "conflict", "forbidden"]
 
 
 class Refused(Exception):
@@ -34,11 +35,21 @@ class Store:
         found = self.zk.get_many([paths.config(n) for n in names])
         return [n for n in names if paths.config(n) in found]
 
+    def configs(self) -> dict[str, ServiceConfig]:
+        """Of all services whose configuration can be read."""
+        names = self.zk.children(paths.SERVICES, watch=False)
+        found = {}
+        for name, node in ((n, self.zk.get(paths.config(n), watch=False)) for n in names):
+            if node is not None:
+                with contextlib.suppress(BadPayload):
+                    found[name] = parse(ServiceConfig, node, paths.config(name))
+        return found
+
     def fleet(self, *, watch: bool = False) -> Fleet:
         return snapshot.read_fleet(self.zk, watch=watch)
 
     def read(self, service: str, *, watch: bool = False) -> Snapshot:
-        found = snapshot.read(self.zk, service, self.fleet(watch=watch), watch=watch)
+        found = snapshot.read(self.zk, service, watch=watch)
         if found is None:
             raise Refused("unknown", f"there is no service {service!r}", services=self.services())
         return found
@@ -66,6 +77,27 @@ class Store:
         path = paths.active_rollout(service)
         node = self.zk.get(path, watch=False)
         return lock_number(node, path) if node else None
+
+    def waiting(self, service: str) -> int | None:
+        """The rollout that begins when the active one is over."""
+        path = paths.waiting_rollout(service)
+        node = self.zk.get(path, watch=False)
+        return lock_number(node, path) if node else None
+
+    def must_be_idle(self, service: str, but: str) -> None:
+        """Raises Refused while a rollout is active or waits; ``but`` says what cannot be done."""
+        number, how = self.active(service), "is active"
+        if number is None:
+            number, how = self.waiting(service), "is queued"
+        if number is not None:
+            raise Refused("conflict", f"rollout {number} of {service} {how}: {but}", active=number)
+
+    @staticmethod
+    def must_be_at(service: str, plan: Plan, expected: int | None) -> None:
+        """Raises Refused where the plan is no longer at the epoch that the caller has looked at."""
+        if expected is not None and plan.epoch != expected:
+            sentence = f"the plan of {service} is at epoch {plan.epoch}, not {expected}: look at it again"
+            raise Refused("conflict", sentence, epoch=plan.epoch)
 
     def leader(self) -> str | None:
         """The name of the replica that drives."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from barrier import machine
-from barrier.snapshot import parse
-from barrier.store import audit
+from barrier.snapshot import Snapshot, parse
+from barrier.store import audit, queue
 from barrier.store.audit import By
 from barrier.store.reading import TRIES, Refused, Store
 from fleet import paths
@@ -19,38 +19,35 @@ KEPT = 100
 
 
 def unlocked(service: str) -> Sequence[Op]:
-    """Operations that fail, and the transaction with them, where a rollout is active."""
+    """Operations that fail, and the transaction with them, where a rollout is active or waits."""
     lock = paths.active_rollout(service)
-    return [Create(lock, b"0"), Delete(lock)]
+    return [Create(lock, b"0"), Delete(lock), *queue.empty(service)]
 
 
 def begin(store: Store, wanted: Rollout, by: By, *, expected_epoch: int | None = None) -> tuple[Rollout, bool]:
-    """Take the lock and queue ``wanted`` under the next number; True: made now, False: by that key before."""
+    """Begin ``wanted`` under the next number, or let it wait where the service says so.
+
+    True: made now, False: by that key before.
+    """
     service = wanted.service
     for _ in range(TRIES):
         if (known := _known(store, wanted)) is not None:
             return known, False
         snap = store.read(service)
-        if snap.rollout is not None or snap.lock_version is not None:
-            number = snap.rollout.number if snap.rollout else store.active(service)
-            raise Refused(
-                "conflict",
-                f"rollout {number} of {service} is active; wait for it or abort it",
-                active=snap.rollout.model_dump(mode="json") if snap.rollout else number,
-            )
-        if expected_epoch is not None and snap.plan.epoch != expected_epoch:
-            raise Refused(
-                "conflict",
-                f"the plan of {service} is at epoch {snap.plan.epoch}, not {expected_epoch}: look at it again",
-                epoch=snap.plan.epoch,
-            )
+        busy = queue.is_busy(snap)
+        if busy:
+            _must_queue(store, snap, expected_epoch)
+        store.must_be_at(service, snap.plan, expected_epoch)
         numbers = store.numbers(service)
         number = numbers[-1] + 1 if numbers else 1
         rollout = wanted.model_copy(update={"number": number, "strategy": snap.config.strategy})
         ops: list[Op] = [
             Create(paths.rollout(service, number), rollout.encode()),
-            Create(paths.active_rollout(service), str(number).encode()),
         ]
+        if busy:
+            ops += queue.put(snap, number, by)
+        else:
+            ops += [Create(paths.active_rollout(service), str(number).encode()), *queue.empty(service)]
         if expected_epoch is not None and snap.plan_version is not None:
             ops.append(Check(paths.plan(service), snap.plan_version))
         try:
@@ -59,7 +56,7 @@ def begin(store: Store, wanted: Rollout, by: By, *, expected_epoch: int | None =
                 ops,
                 by,
                 "deploy",
-                f"begins rollout {number} of {service} to {wanted.build}",
+                f"{'queues' if busy else 'begins'} rollout {number} of {service} to {wanted.build}",
                 service=service,
                 rollout=number,
                 version=wanted.build,
@@ -69,6 +66,24 @@ def begin(store: Store, wanted: Rollout, by: By, *, expected_epoch: int | None =
             continue
         return rollout, True
     raise ZooKeeperTrouble(f"the rollouts of {service} keep changing under this request: try again")
+
+
+def _must_queue(store: Store, snap: Snapshot, expected_epoch: int | None) -> None:
+    """Raises Refused where a rollout that is asked for while another one is active cannot wait."""
+    service = snap.service
+    if snap.config.when_busy == "queue":
+        if expected_epoch is None:
+            return
+        why = "what waits for it cannot expect an epoch, as that one changes the plan"
+    else:
+        why = "wait for it or abort it"
+    active = snap.rollout or (snap.queue.rollout if snap.queue else None)
+    number = active.number if active else store.active(service)
+    raise Refused(
+        "conflict",
+        f"rollout {number} of {service} is active; {why}",
+        active=active.model_dump(mode="json") if active else number,
+    )
 
 
 def _known(store: Store, wanted: Rollout) -> Rollout | None:
@@ -101,6 +116,10 @@ def ask(
         if node is None:
             raise Refused("unknown", f"{service} has no rollout {number}", rollouts=store.numbers(service)[-20:])
         rollout = parse(Rollout, node, path)
+        if store.waiting(service) == number and verb in ("abort", "rollback"):
+            if (cancelled := _cancel(store, service, number, by)) is None:
+                continue
+            return cancelled
         asked = rollout.model_copy(update={"request": Request(verb=verb, by=by.name, reason=by.reason)})
         ops: list[Op] = [Set(path, asked.encode(), node.version)]
         if rollout.done:
@@ -125,6 +144,20 @@ def ask(
             continue
         return asked
     raise ZooKeeperTrouble(f"rollout {number} of {service} keeps changing under this request: try again")
+
+
+def _cancel(store: Store, service: str, number: int, by: By) -> Rollout | None:
+    """The rollout that waited and is over now; None where it no longer waits, or not as it was read."""
+    snap = store.read(service)
+    if snap.queue is None or snap.queue.rollout is None or snap.queue.rollout.number != number:
+        return None
+    what = f"takes rollout {number} of {service} out of the queue"
+    facts = {"service": service, "rollout": number, "version": snap.queue.rollout.build}
+    try:
+        audit.commit(store.zk, queue.cancel(snap, by), by, "abort", what, **facts, epoch_before=snap.plan.epoch)
+    except Conflict:
+        return None
+    return store.rollout(service, number)
 
 
 def _check_rollback(store: Store, rollout: Rollout, verb: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from barrier import matches
 from barrier.snapshot import BadPayload, parse
 from barrier.store import audit
 from barrier.store.audit import By
@@ -9,27 +12,39 @@ from barrier.store.reading import TRIES, Refused, Store
 from barrier.store.rollouts import unlocked
 from fleet import paths
 from fleet.model import Plan, ServiceConfig
-from fleet.zk import Conflict, Create, Delete, Op, Set, ZooKeeperTrouble
+from fleet.zk import Check, Conflict, Create, Delete, Op, Set, ZooKeeperTrouble
 
 
-def configure(store: Store, service: str, config: ServiceConfig, by: By) -> bool:
-    """Write the configuration; True when that made the service. Refused where a rollout would be bent by it."""
+def configure(
+    store: Store,
+    service: str,
+    config: ServiceConfig,
+    by: By,
+    *,
+    confined: bool = False,
+    expected_epoch: int | None = None,
+) -> bool:
+    """Write the configuration; True when that made the service. Refused where a rollout would be bent by it.
+
+    ``confined``: the token is for some services only, and must not change what others get.
+    """
     for _ in range(TRIES):
         node = store.zk.get(paths.config(service), watch=False)
+        planned = store.zk.get(paths.plan(service), watch=False) if expected_epoch is not None else None
+        if expected_epoch is not None:
+            store.must_be_at(service, parse(Plan, planned, paths.plan(service)) if planned else Plan(), expected_epoch)
         try:
             if node is None:
-                _create(store, service, config, by)
+                store.zk.ensure(paths.service(service))
+                alone = _alone(store, service, config, None, confined=confined)
+                _create(store, service, config, by, alone)
                 return True
             before = parse(ServiceConfig, node, paths.config(service))
             ops: list[Op] = [Set(paths.config(service), config.encode(), node.version)]
+            ops += _alone(store, service, config, before, confined=confined)
+            ops += [Check(paths.plan(service), planned.version)] if planned is not None else []
             if (before.strategy, before.ports) != (config.strategy, config.ports):
-                number = store.active(service)
-                if number is not None:
-                    raise Refused(
-                        "conflict",
-                        f"rollout {number} of {service} is active: strategy and ports cannot change under it",
-                        active=number,
-                    )
+                store.must_be_idle(service, "strategy and ports cannot change under it")
                 ops += unlocked(service)
             epoch = _epoch(store, service)
             what = f"configures {_changed(before, config)} of {service}"
@@ -53,12 +68,45 @@ def _changed(before: ServiceConfig, after: ServiceConfig) -> str:
     return ", ".join(keys) or "nothing new"
 
 
-def _create(store: Store, service: str, config: ServiceConfig, by: By) -> None:
+def _alone(
+    store: Store, service: str, config: ServiceConfig, before: ServiceConfig | None, *, confined: bool
+) -> list[Op]:
+    """Refused where ``config`` gets into another service's way; what makes that hold until it is written.
+
+    Whoever changes a match changes the services' common parent: two such changes at once do not both pass.
+    """
+    if before is not None and before.match == config.match and not confined:
+        return []
+    parent = store.zk.get(paths.SERVICES, watch=False)
+    others = {s: c for s, c in store.configs().items() if s != service}
+    if (found := matches.clash(config, others)) is not None:
+        other, match = found
+        raise Refused("conflict", f"match: {matches.shown(match)} is what {other} matches too", service=other)
+    if confined:
+        _confine(config, before, others)
+    return [Set(paths.SERVICES, parent.data, parent.version)] if parent is not None else []
+
+
+def _confine(config: ServiceConfig, before: ServiceConfig | None, others: Mapping[str, ServiceConfig]) -> None:
+    """Raises Refused: what only a token for all services may do."""
+    new = [m for m in config.match if before is None or m not in before.match]
+    hint = "only a token for all services may do that"
+    if (found := matches.theft(new, others)) is not None:
+        other, match = found
+        raise Refused("forbidden", f"match: {matches.shown(match)} takes requests from {other}; {hint}", service=other)
+    ports = set(config.ports) - set(before.ports if before else ())
+    for other, theirs in others.items():
+        if taken := sorted(ports & set(theirs.ports)):
+            raise Refused("forbidden", f"ports: {taken[0]} is a port of {other} on every host; {hint}", service=other)
+    if config.when_stalled == "evict" and (before is None or before.when_stalled != "evict"):
+        raise Refused("forbidden", f"when_stalled: evict takes an edge off the roster of all services; {hint}")
+
+
+def _create(store: Store, service: str, config: ServiceConfig, by: By, alone: Sequence[Op]) -> None:
     """The whole skeleton at once: agents then never meet half a service. The plan says that nothing is served."""
-    store.zk.ensure(paths.service(service))
     missing = (paths.acks, paths.turns, paths.hosts, paths.serversets, paths.rollouts)
     there = store.zk.get_many([p(service) for p in missing])
-    ops: list[Op] = [Create(p(service), b"") for p in missing if p(service) not in there]
+    ops: list[Op] = [*alone, *(Create(p(service), b"") for p in missing if p(service) not in there)]
     plan = Plan(epoch=1, updated_by="configured")
     if store.zk.get(paths.plan(service), watch=False) is None:
         ops.append(Create(paths.plan(service), plan.encode()))
@@ -73,9 +121,7 @@ def remove(store: Store, service: str, by: By) -> None:
     epoch = store.read(service).plan.epoch
     store.zk.ensure(paths.REMOVED)
     for _ in range(TRIES):
-        number = store.active(service)
-        if number is not None:
-            raise Refused("conflict", f"rollout {number} of {service} is active: abort it first", active=number)
+        store.must_be_idle(service, "abort it first")
         try:
             if store.zk.get(paths.config(service), watch=False) is not None:
                 marker = Create(paths.removed(service), b"")

@@ -15,7 +15,9 @@ from fleet.zk import Check, Conflict, Set, ZooKeeperTrouble
 _SAYS = {"withdraw": "withdraws", "offer": "offers", "stage": "stages", "default": "commits"}
 
 
-def change(store: Store, service: str, operation: str, version: str, by: By) -> Plan:
+def change(
+    store: Store, service: str, operation: str, version: str, by: By, *, expected_epoch: int | None = None
+) -> Plan:
     """One operation on the plan while no rollout is active; the plan that this made.
 
     The same fence and compare-and-set as the leader's writes: whoever leads, it has not read another plan.
@@ -23,10 +25,8 @@ def change(store: Store, service: str, operation: str, version: str, by: By) -> 
     for _ in range(TRIES):
         fence = store.zk.get(paths.FENCE, watch=False)
         snap = store.read(service)
-        if snap.lock_version is not None:
-            raise Refused(
-                "conflict", f"a rollout of {service} is active: it drives the plan", active=store.active(service)
-            )
+        store.must_be_idle(service, "it drives the plan")
+        store.must_be_at(service, snap.plan, expected_epoch)
         if fence is None or snap.plan_version is None:
             raise ZooKeeperTrouble("no replica of the barrier service has led yet: try again")
         after = _operate(snap, operation, version).model_copy(update={"updated_by": by.name, "rollout": None})

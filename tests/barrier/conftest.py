@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pytest
 
@@ -17,7 +19,8 @@ from barrier.hub import Hub
 from barrier.metrics import Metrics
 from barrier.store import Store, rollouts, services
 from barrier.store.audit import By
-from fleet import loop
+from fleet import loop, paths
+from fleet.access import ROLES, Role, issue
 from fleet.loop import Wake
 from fleet.model import Rollout, ServiceConfig
 from fleet.zk import ZooKeeper
@@ -26,6 +29,9 @@ from tests.barrier.http import DIGEST, TOKENS, Http, Published, write_tokens
 from tests.conftest import eventually
 
 T = TypeVar("T", bound=Thread)
+
+#: Every test runs on a ZooKeeper that is locked: what a part may not do shows.
+ACCESS = issue({role: f"{role}-secret-of-the-tests" for role in ROLES})
 
 ANN = By("ann", "admin", "a test")
 
@@ -62,6 +68,8 @@ class Fleet:
     def __init__(self, connect: Connect) -> None:
         self.connect = connect
         self.store = Store(connect())
+        for path in paths.TOP:  # as the first leader does
+            self.store.zk.ensure(path)
         self.threads: list[Thread] = []
         self.replicas: list[Replica] = []
 
@@ -70,12 +78,15 @@ class Fleet:
         services.configure(self.store, "shop", config, ANN)
 
     def edge(self, name: str, **fields: object) -> Edge:
-        edge = Edge(self.connect, name)
+        edge = Edge(self._as("edge"), name)
         return self._start(edge, fields)
 
     def host(self, name: str, *, slots: int = 2, **fields: object) -> Host:
-        host = Host(self.connect, name, slots=slots)
+        host = Host(self._as("host"), name, slots=slots)
         return self._start(host, fields)
+
+    def _as(self, role: Role) -> Connect:
+        return functools.partial(self.connect, access=ACCESS[role])
 
     def _start(self, thread: T, fields: dict[str, object]) -> T:
         for key, value in fields.items():
@@ -130,27 +141,49 @@ class Fleet:
 
 
 @pytest.fixture
+def connect(connect: Connect) -> Connect:
+    """Sessions of the barrier service, unless ``access`` says otherwise."""
+    return functools.partial(connect, access=ACCESS["barrier"])
+
+
+@pytest.fixture
 def tokens(tmp_path: Path) -> Path:
     path = tmp_path / "tokens.toml"
     write_tokens(path, TOKENS)
     return path
 
 
+class Serve(Protocol):
+    def __call__(self, change: Callable[[Api], Api] = lambda api: api, *, ready: bool = True) -> Http: ...
+
+
 @pytest.fixture
-def http(connect: Callable[..., ZooKeeper], tokens: Path) -> Iterator[Http]:
-    hub = Hub()
-    context = Api(Store(connect(hub)), auth.Tokens(tokens), Published(), Metrics(), hub)
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    sock.listen()
-    server = service._Server(api.create(context), sock, Wake())
-    server.start()
-    made = Http(f"http://127.0.0.1:{sock.getsockname()[1]}")
-    eventually("the API to answer", lambda: made("GET", "/healthz").status_code == 200)
-    yield made
-    made.close()
-    server.stop()
-    sock.close()
+def serve(connect: Callable[..., ZooKeeper], tokens: Path) -> Iterator[Serve]:
+    """The API on a port of its own; ``change`` makes another one of it."""
+    with contextlib.ExitStack() as stack:
+
+        def start(change: Callable[[Api], Api] = lambda api: api, *, ready: bool = True) -> Http:
+            hub = Hub()
+            context = change(Api(Store(connect(hub)), auth.Tokens(tokens), Published(), Metrics(), hub))
+            sock = socket.socket()
+            stack.callback(sock.close)
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+            server = service._Server(api.create(context), sock, Wake())
+            server.start()
+            stack.callback(server.stop)
+            made = Http(f"http://127.0.0.1:{sock.getsockname()[1]}")
+            stack.callback(made.close)
+            if ready:
+                eventually("the API to answer", lambda: made("GET", "/healthz").status_code == 200)
+            return made
+
+        yield start
+
+
+@pytest.fixture
+def http(serve: Serve) -> Http:
+    return serve()
 
 
 @pytest.fixture

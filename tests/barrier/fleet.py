@@ -67,13 +67,18 @@ class Edge(Thread):
         #: Stop at this epoch, as an edge whose agent hangs does.
         self.hold_at: int | None = None
         self.drains = True
+        self.green = False
         self.sees: Callable[[str, int], int] = lambda _, registered: registered
         self.plans: list[Plan] = []
+        #: Where it says that its metrics are.
+        self.metrics = ""
+        self.error: str | None = None
 
     def cycle(self) -> None:
-        info = EdgeInfo(name=self.name, url=f"http://{self.name}.example")
+        info = EdgeInfo(name=self.name, url=f"http://{self.name}.example", metrics=self.metrics)
         self.zk.hold_ephemeral(paths.edge(self.name), info.encode())
-        if self.zk.get(paths.rostered(self.name)) is None:
+        self.green = self.zk.get(paths.leaving(self.name)) is None
+        if self.green and self.zk.get(paths.rostered(self.name)) is None:
             self.zk.create(paths.rostered(self.name), info.encode())
         node = self.zk.get(paths.plan(self.service))
         plan = decode(Plan, node.data if node else None)
@@ -89,6 +94,7 @@ class Edge(Thread):
             drained=plan.epoch if self.drains else 0,
             members=members,
             healthy={v: self.sees(v, n) for v, n in members.items()},
+            error=self.error,
         )
         self.zk.hold_ephemeral(paths.ack(self.service, self.name), ack.encode())
 

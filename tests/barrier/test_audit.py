@@ -90,7 +90,8 @@ def test_what_was_refused_is_no_change(http: Http, fleet: Fleet) -> None:
 
 def test_the_trail_of_a_service_outlives_it(http: Http) -> None:
     http("PUT", "/v1/services/shop/config", role="admin", body=CONFIG)
-    http("PUT", "/v1/services/other/config", role="admin", body=CONFIG)
+    other = CONFIG | {"match": [{"host": "other.example"}]}
+    http("PUT", "/v1/services/other/config", role="admin", body=other)
     http("DELETE", "/v1/services/shop?reason=sold", role="admin")
     gone, made = trail(http, "?service=shop")
     assert facts(gone, "action", "why", "epoch_before", "epoch_after") == ("remove", "sold", 1, None)

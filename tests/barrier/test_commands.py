@@ -16,11 +16,13 @@ from typer.testing import CliRunner
 from barrier.config import BarrierConfig
 from fleet import config
 from fleet.config import S3Config
+from fleet.files import write_atomic
 from fleet.model import Manifest
 from fleet.s3 import ObjectStore, manifest_key
 from pinrail.cli import app
+from pinrail.local import toml
 from pipeline.client import BarrierAway, BarrierError, Client
-from tests.barrier.conftest import Fleet
+from tests.barrier.conftest import ACCESS, Fleet
 from tests.barrier.http import DIGEST, TOKENS, write_tokens
 from tests.conftest import eventually, free_port
 
@@ -36,9 +38,12 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         tokens = directory / "tokens.toml"
         write_tokens(tokens, TOKENS)
+        access = directory / "zookeeper-barrier.toml"
+        write_atomic(access, toml.of_model(ACCESS["barrier"]), 0o600)
         self.file = directory / f"{name}.toml"
         self.file.write_text(
-            f'name = "{name}"\nzookeeper = "{zookeeper}"\nlisten = "127.0.0.1:{self.port}"\n'
+            f'name = "{name}"\nzookeeper = "{zookeeper}"\nzookeeper_access = "{access}"\n'
+            f'listen = "127.0.0.1:{self.port}"\n'
             f'tokens = "{tokens}"\nsession_seconds = 2.0\n'
             f'[s3]\nendpoint = "{s3.endpoint}"\nbucket = "{s3.bucket}"\ncredentials = "{s3.credentials}"\n'
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,19 @@ from barrier.actions import Action
 from barrier.machine import FINAL, TABLE, UNDER_WAY, Illegal, Rule, decide, rule
 from barrier.predicates import Edges
 from barrier.view import Event, View
-from fleet.model import Ack, Enabled, HostStatus, Plan, Request, Rollout, RolloutState, ServiceConfig, Staged, Turn
+from fleet.model import (
+    Ack,
+    Enabled,
+    HostStatus,
+    Plan,
+    Ramp,
+    Request,
+    Rollout,
+    RolloutState,
+    ServiceConfig,
+    Staged,
+    Turn,
+)
 
 S, E, A = RolloutState, Event, Action
 DIGEST = "sha256:" + "0" * 64
@@ -126,6 +139,21 @@ def test_a_word_of_the_operator_comes_before_the_switch() -> None:
     assert step is not None
     assert (step.event, step.rollout.state, step.plan, step.rollout.request) == (E.ABORT, S.ABORTING, None, None)
     assert step.rollout.history[-1].text == "abort (asked by bob)"
+
+
+def test_an_abort_of_a_ramp_brings_only_new_pages_back() -> None:
+    ramping = OFFERED.model_copy(update={"ramp": Ramp(version="C", percent=10)})
+    aborting = view(S.ABORTING, plan=ramping)
+    step = decide(aborting, at=0, by="b").step
+    assert step is not None and step.plan is not None
+    assert (step.plan.ramp, step.plan.serving, step.plan.default, step.plan.epoch) == (None, ("C", "A"), "A", 6)
+    ended = replace(aborting, plan=step.plan, rollout=step.rollout)
+    late = decide(ended, at=0, by="b")
+    assert (late.step, [str(m) for m in late.missing]) == (None, ["e: epoch 5 of 6"])
+    last = decide(replace(view(S.ABORTING, plan=step.plan), rollout=step.rollout), at=0, by="b").step
+    assert last is not None
+    assert (last.plan, last.enabled, last.rollout.state, last.rollout.done) == (None, None, S.ABORTED, True)
+    assert last.rollout.history[-1].text == "aborted: C stays for pages that came from it, until the next release"
 
 
 @pytest.mark.parametrize("state", [s for s in S if s not in (S.QUEUED, *UNDER_WAY, S.PAUSED)])

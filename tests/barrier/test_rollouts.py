@@ -132,7 +132,7 @@ def test_a_failed_host_that_was_mended_is_tried_again_on_resume(small: Fleet) ->
     assert small.until(number, "switched", done=True).failures == {}
 
 
-@pytest.mark.parametrize("at", ["withdrawing", "offering", "ramping"])
+@pytest.mark.parametrize("at", ["withdrawing", "offering"])
 def test_abort_puts_back_what_was_served(fleet: Fleet, at: str) -> None:
     fleet.configure()
     edge = fleet.edge("edge-1")
@@ -157,6 +157,19 @@ def test_abort_puts_back_what_was_served(fleet: Fleet, at: str) -> None:
     assert fleet.store.active("shop") is None
 
 
+def test_abort_of_a_ramp_brings_only_new_pages_back_and_the_next_release_goes_on_from_there(small: Fleet) -> None:
+    small.deploy("A")
+    small.deploy("B")
+    number = small.begin("C", ramp=[10], hold=1000).number
+    small.until(number, "ramping")
+    small.ask(number, "abort")
+    small.until(number, "aborted", done=True)
+    plan = small.store.plan("shop")
+    assert (plan.default, plan.serving, plan.ramp) == ("B", ("C", "B"), None)
+    small.deploy("D")
+    assert small.store.plan("shop").serving == ("D", "B")
+
+
 def test_a_ramp_goes_step_by_step_on_resume_and_by_its_hold(small: Fleet) -> None:
     small.deploy("A")
     number = small.begin("B", ramp=[1, 10, 100], hold=1000).number
@@ -175,6 +188,20 @@ def test_a_ramp_goes_step_by_step_on_resume_and_by_its_hold(small: Fleet) -> Non
     assert small.store.plan("shop").ramp is None
     small.deploy("C", ramp=[50], hold=0)
     assert "ramping" in states(small, 3)
+
+
+def test_a_ramp_held_by_hand_waits_for_a_verdict(small: Fleet) -> None:
+    small.deploy("A")
+    number = small.begin("B", ramp=[1, 50], hold="hand").number
+    small.until(number, "ramping")
+    controller = small.replicas[0].controller
+    controller._monotonic = lambda: 1e9  # type: ignore[method-assign]  # a year
+    small.replicas[0].wake()
+    small.ask(number, "resume")
+    eventually("50 %", lambda: (ramp := small.store.plan("shop").ramp) is not None and ramp.percent == 50)
+    assert small.get(number).state == "ramping"
+    small.ask(number, "resume")
+    small.until(number, "switched", done=True)
 
 
 def test_a_stalled_edge_is_named_and_an_eviction_lets_the_rollout_go_on(small: Fleet) -> None:

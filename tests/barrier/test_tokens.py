@@ -176,7 +176,8 @@ def test_a_token_is_compared_with_all_of_them_in_constant_time(file: Path, compa
 
 def test_a_service_that_is_not_the_tokens_own_is_refused(http: Http, tokens: Path, fleet: Fleet) -> None:
     for service in ("shop", "web"):
-        http("PUT", f"/v1/services/{service}/config", role="admin", body=CONFIG)
+        config = CONFIG | {"match": [{"host": f"{service}.example"}]}
+        http("PUT", f"/v1/services/{service}/config", role="admin", body=config)
     mine = tokenfile.create(tokens, "mine", "admin", ["shop"])
     fleet.edge("edge-1")
     for method, path, body in (
