@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pinrail.commands import barrier, build, demo, doctor, edge, fleet, host, release
+from pinrail.commands import barrier, build, demo, doctor, edge, fleet, host, page, release
 
 app = typer.Typer(
     name="pinrail",
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 fleet.add_to(app)
 release.add_to(app)
+page.add_to(app)
 build.add_to(app)
 edge.add_to(app)
 host.add_to(app)

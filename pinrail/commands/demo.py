@@ -8,11 +8,11 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pinrail.commands.fleet import Dir, Json
+from pinrail.commands.fleet import Dir, Engine, Json, known_engine
 from pinrail.errors import CommandError, reported
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def demo(
         Path | None, typer.Option(help="Where the picture goes; else flips.svg in the fleet's directory.")
     ] = None,
     browsers: Annotated[int, typer.Option(min=1, max=500, help="Simulated browsers at once.")] = 30,
+    engine: Engine = "varnish",
     directory: Dir = None,
     as_json: Json = False,
 ) -> None:
@@ -48,7 +49,7 @@ def demo(
         if out is not None and (picture.is_dir() or not os.access(picture.parent, os.W_OK)):
             raise CommandError(f"cannot write {picture}; name a file in a directory that can be written with --out", 2)
         try:
-            with _fleet(where) as fleet, LocalGround(fleet) as ground, Progress() as progress:
+            with _fleet(where, known_engine(engine)) as fleet, LocalGround(fleet) as ground, Progress() as progress:
                 result = until_signal(
                     demonstrate(
                         ground,
@@ -78,7 +79,7 @@ def _require_extras() -> None:
 
 
 @contextmanager
-def _fleet(where: Path) -> Iterator[FleetState]:
+def _fleet(where: Path, engine: Literal["varnish", "nginx"]) -> Iterator[FleetState]:
     """The fleet that runs in ``where``, or one that lives as long as the block does."""
     from pinrail.local import state
     from pinrail.local import up as fleets
@@ -88,7 +89,7 @@ def _fleet(where: Path) -> Iterator[FleetState]:
     if running is not None and running.phase == "running" and fleets.alive(running):
         yield running
         return
-    fleet, _ = fleets.up(where, fleets.Wanted(), Progress())
+    fleet, _ = fleets.up(where, fleets.Wanted(engine=engine), Progress())
     try:
         yield fleet
     finally:

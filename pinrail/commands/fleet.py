@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ Dir = Annotated[
     Path | None,
     typer.Option("--dir", help="The fleet's directory; else $PINRAIL_DIR, else .pinrail here.", show_default=False),
 ]
+Engine = Annotated[str, typer.Option(help="What the edges run: varnish or nginx.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -30,10 +31,19 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(128 + e.number) from e
 
 
+def known_engine(name: str) -> Literal["varnish", "nginx"]:
+    if name == "varnish":
+        return "varnish"
+    if name == "nginx":
+        return "nginx"
+    raise CommandError(f"there is no engine {name!r}; there are varnish and nginx", 2)
+
+
 def up(
-    edges: Annotated[int, typer.Option(min=1, max=16, help="Edges, each a Varnish with its agent.")] = 2,
+    edges: Annotated[int, typer.Option(min=1, max=16, help="Edges, each a Varnish or nginx with its agent.")] = 2,
     hosts: Annotated[int, typer.Option(min=1, max=16, help="Hosts, each with its own loopback address.")] = 3,
-    engine: Annotated[str, typer.Option(help="What the edges run: varnish.")] = "varnish",
+    zookeepers: Annotated[int, typer.Option(min=1, max=7, help="ZooKeeper servers; three outlive one.")] = 1,
+    engine: Engine = "varnish",
     bare: Annotated[bool, typer.Option("--bare", help="Publish and deploy nothing.")] = False,
     port: Annotated[
         int | None,
@@ -48,11 +58,12 @@ def up(
         from pinrail.local import up as fleets
         from pinrail.local.progress import Progress
 
-        if engine != "varnish":
-            raise CommandError(f"there is no engine {engine!r}; there is varnish", 2)
         where = state.directory(directory)
         progress = Progress()
-        fleet, started = fleets.up(where, fleets.Wanted(edges=edges, hosts=hosts, bare=bare, port=port), progress)
+        wanted = fleets.Wanted(
+            engine=known_engine(engine), edges=edges, hosts=hosts, zookeepers=zookeepers, bare=bare, port=port
+        )
+        fleet, started = fleets.up(where, wanted, progress)
         if not started:
             progress.say(f"the fleet in {where} is already running")
         typer.echo(json.dumps(status.collect(fleet), indent=2) if as_json else fleet.url)

@@ -19,6 +19,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 _config = typer.Typer(name="config", help="A service's configuration.", no_args_is_help=True)
 
 
+def _waited(edge: dict[str, Any]) -> str:
+    return ("wait for it" if edge["rostered"] else "ignore it") + (", leaving" if edge["leaving"] else "")
+
+
 def edges(as_json: Json = False, directory: Dir = None) -> None:
     """Every edge: whether it lives, whether barriers wait for it, how far it is."""
     from rich.console import Console
@@ -31,7 +35,7 @@ def edges(as_json: Json = False, directory: Dir = None) -> None:
             return
         table = Table("edge", "agent", "barriers", "service", "epoch", "", box=None)
         for e in found:
-            who = (e["name"], "alive" if e["alive"] else "away", "wait for it" if e["rostered"] else "ignore it")
+            who = (e["name"], "alive" if e["alive"] else "away", _waited(e))
             for service, seen in e["services"].items() or [("", {})]:
                 ack = seen.get("ack") or {}
                 table.add_row(*who, service, str(ack.get("applied", "")), seen.get("behind") or "")
@@ -106,6 +110,7 @@ def set_(
     service: Annotated[str, typer.Argument(metavar="SERVICE", show_default=False)],
     file: Annotated[Path, typer.Argument(metavar="FILE", help=".toml or .json", show_default=False)],
     reason: Annotated[str, typer.Option(help="Why; kept in the audit.")] = "",
+    epoch: Annotated[int | None, typer.Option("--expected-epoch", min=0, help="Only if the plan is at it.")] = None,
     as_json: Json = False,
     directory: Dir = None,
 ) -> None:
@@ -113,7 +118,7 @@ def set_(
     with reported():
         body = _read(file)
         with barrier_service(directory, "admin") as client:
-            found = client.configure(service_name(service), body, reason)
+            found = client.configure(service_name(service), body, reason, epoch)
         if as_json:
             typer.echo(json.dumps(found, indent=2))
         else:

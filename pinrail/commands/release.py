@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from fleet.names import build_name, service_name
-from pinrail.commands import audit, nodes
+from pinrail.commands import audit, nodes, preview
 from pinrail.connect import Dir, barrier_service
 from pinrail.errors import CommandError, fail, reported
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from pipeline.client import Client, RolloutNow, Verb
 
 Service = Annotated[str, typer.Argument(metavar="SERVICE", show_default=False)]
-Number = Annotated[int | None, typer.Argument(metavar="[NUMBER]", help="Else the last one.", show_default=False)]
+Number = Annotated[
+    int | None, typer.Argument(metavar="[NUMBER]", help="Else the active one, else the last.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the rollout and in the audit.")]
 Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait; exit code 3 after that.")]
@@ -32,6 +34,15 @@ def _ramp(text: str | None) -> list[int]:
         return [int(part.strip().removesuffix("%")) for part in text.split(",")]
     except ValueError as e:
         raise CommandError(f"--ramp {text!r} is not a list of percentages such as 1,10,100", 2) from e
+
+
+def _hold(text: str | None) -> float | Literal["hand"] | None:
+    if text is None or text == "hand":
+        return "hand" if text else None
+    try:
+        return float(text)
+    except ValueError as e:
+        raise CommandError(f'--hold {text!r} is neither seconds nor "hand"', 2) from e
 
 
 def _print(now: RolloutNow) -> None:
@@ -49,11 +60,12 @@ def deploy(
     service: Service,
     build: Annotated[str, typer.Argument(metavar="BUILD", help="A published build.", show_default=False)],
     ramp: Annotated[str | None, typer.Option(help="Percentages of new page loads, like 1,10,100.")] = None,
-    hold: Annotated[float | None, typer.Option(min=0, help="Seconds per step of the ramp (60).")] = None,
+    hold: Annotated[str | None, typer.Option(help='Seconds per step of the ramp (60); "hand": until resumed.')] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end.")] = False,
     timeout: Timeout = 1800,
     reason: Reason = "",
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key never begins a second one.")] = None,
+    epoch: Annotated[int | None, typer.Option("--expected-epoch", min=0, help="Only if the plan is at it.")] = None,
     as_json: Json = False,
     directory: Dir = None,
 ) -> None:
@@ -65,9 +77,12 @@ def deploy(
         build_name(build)
         steps = _ramp(ramp)
         with barrier_service(directory) as client:
-            now = client.deploy(service, build, ramp=steps, hold=hold, reason=reason, key=key)
+            now = client.deploy(
+                service, build, ramp=steps, hold=_hold(hold), reason=reason, key=key, expected_epoch=epoch
+            )
             if not wait:
-                typer.echo(f"rollout {now.number} has begun: `pinrail rollout watch {service} {now.number}`", err=True)
+                begun = "waits for the active one" if now.state.value == "queued" and now.missing else "has begun"
+                typer.echo(f"rollout {now.number} {begun}: `pinrail rollout watch {service} {now.number}`", err=True)
                 _end(now, 0, "", as_json=as_json)
                 return
             _end(*follow.wait(client, now, timeout, follow.DEPLOYED, quiet=as_json), as_json=as_json)
@@ -210,5 +225,6 @@ def add_to(app: typer.Typer) -> None:
     app.command()(deploy)
     app.command()(rollback)
     app.add_typer(_rollout)
+    preview.add_to(app)
     nodes.add_to(app)
     audit.add_to(app)

@@ -64,6 +64,7 @@ class LocalGround:
         self._fleet = fleet
         self._client = Client([b.url for b in fleet.barrier], fleet.token.admin)
         self._store = ObjectStore(config.s3_config(fleet))
+        self._key = config.signing_key(fleet)
 
     def __enter__(self) -> LocalGround:
         return self
@@ -95,7 +96,7 @@ class LocalGround:
         with tempfile.TemporaryDirectory(prefix="pinrail-demo-") as directory:
             tree = Path(directory) / build
             sample.tree(tree, build)
-            publish.publish(self._store, tree, SERVICES[way], build)
+            publish.publish(self._store, tree, SERVICES[way], build, key=self._key)
 
     def control(self, way: Way) -> LocalControl:
         return LocalControl(self._client, SERVICES[way])

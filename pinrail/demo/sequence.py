@@ -18,7 +18,7 @@ from pinrail.demo import check, counters
 from pinrail.demo.browser import Target
 from pinrail.demo.check import Release
 from pinrail.demo.load import Size, load
-from pinrail.demo.observe import Log
+from pinrail.demo.observe import Kind, Log
 from pinrail.demo.result import Way
 
 
@@ -101,11 +101,11 @@ async def follow(course: Course, control: Control, say: Say) -> Way:
             releases.append(release)
             if release.ended is None:
                 break
-            await asyncio.sleep(course.pauses.after)
+            await _seen(release, log, clock, course.pauses)
         if course.rollback and number is not None and releases[-1].ended is not None:
             say(f"rollback of {releases[-1].build}", log)
             releases.append(await _rollback(number, releases, base, control, clock, course.pauses))
-            await asyncio.sleep(course.pauses.after)
+            await _seen(releases[-1], log, clock, course.pauses)
     say("comparing with the edges' counters", log)
     judged = check.judge(log.records, releases, base, course.target.way)
     different = await counters.settled(
@@ -162,6 +162,17 @@ async def _watch(
             return replace(release, error=_why(rollout))
         if clock() > until:
             return replace(release, error=f"still {rollout.state} after {pauses.deadline:g} s: {_why(rollout)}")
+        await asyncio.sleep(pauses.look)
+
+
+async def _seen(release: Release, log: Log, clock: Callable[[], float], pauses: Pauses) -> None:
+    """Steady load for a while; where the machine is slow, until somebody was given a page of the release."""
+    until = clock() + pauses.after + pauses.settle
+    await asyncio.sleep(pauses.after)
+    while release.ended is not None and clock() < until:
+        since = release.ended
+        if any(r.kind is Kind.DOCUMENT and r.body == release.build and r.began > since for r in reversed(log.records)):
+            return
         await asyncio.sleep(pauses.look)
 
 

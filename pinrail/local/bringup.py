@@ -148,10 +148,11 @@ def _taken(fleet: FleetState, info: Info) -> str:
 
 def ports_of(fleet: FleetState, part: str) -> list[int]:
     urls: dict[str, list[str]] = {
-        "zookeeper": [fleet.zookeeper.connect.partition("/")[0]],
         "s3": [fleet.s3],
         "prometheus": [fleet.prometheus or ""],
     }
+    for z in fleet.zookeeper.servers:
+        urls[z.id] = [z.address]
     for b in fleet.barrier:
         urls[b.id] = [b.url]
     for e in fleet.edges:

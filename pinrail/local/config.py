@@ -11,19 +11,23 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from barrier.config import BarrierConfig, TokenEntry, TokensFile
-from edge.config import EdgeConfig, VarnishConfig
+from edge.config import EdgeConfig, NginxConfig, VarnishConfig
+from fleet import access
+from fleet.access import Role
 from fleet.config import FileModel, S3Config
 from fleet.files import write_atomic
+from fleet.signing import PrivateKey
 from hostagent.config import HostConfig
 from pinrail.local import layout, s3server, toml, tools, zookeeper
 from pinrail.local.programs import Program
 from pinrail.local.state import EdgeState, FleetState, HostState
+from pipeline import signatures
 
 _SECRET = 0o600
 #: In a checkout the fleet's Prometheus evaluates the rules that operators are given.
 RULES = Path(__file__).parents[2] / "compose" / "prometheus" / "rules.yml"
 #: A part that died is noticed by its ZooKeeper session; short, as everything here is on one machine.
-_SESSION_SECONDS = 6.0
+SESSION_SECONDS = 6.0
 
 
 def _pinrail(*words: str | Path) -> tuple[str, ...]:
@@ -39,6 +43,15 @@ def _write(path: Path, model: FileModel) -> Path:
     return path
 
 
+def signing_key(fleet: FleetState) -> PrivateKey:
+    """What its builds are signed with, and all that its hosts believe. Raises BadConfig."""
+    return signatures.read_key(_signing_file(layout.of(fleet)))
+
+
+def _signing_file(where: layout.Layout) -> Path:
+    return where.config("signing.pem")
+
+
 def s3_config(fleet: FleetState) -> S3Config:
     return S3Config(endpoint=fleet.s3, bucket=fleet.bucket, credentials=fleet.s3_credentials)
 
@@ -48,7 +61,9 @@ def write(fleet: FleetState) -> list[Program]:
     where = layout.of(fleet)
     for directory in (where.config("x").parent, where.logs, where.data("x").parent, where.run):
         directory.mkdir(mode=0o700, exist_ok=True)
-    programs = [_zookeeper(fleet, where), _s3(fleet, where)]
+    _access(where)
+    signatures.new_key(_signing_file(where))
+    programs = [*_zookeepers(fleet, where), _s3(fleet, where)]
     programs += [_barrier(fleet, where, b.id, b.url) for b in fleet.barrier]
     for edge in fleet.edges:
         programs += _edge(fleet, where, edge)
@@ -59,10 +74,25 @@ def write(fleet: FleetState) -> list[Program]:
     return programs
 
 
-def _zookeeper(fleet: FleetState, where: layout.Layout) -> Program:
-    address, _, port = fleet.zookeeper.connect.partition("/")[0].partition(":")
-    argv = zookeeper.prepare(where.data("zookeeper"), address, int(port))
-    return Program("zookeeper", "zookeeper", tuple(argv), ready_seconds=60)
+def _access_file(where: layout.Layout, role: Role) -> Path:
+    return where.config(f"zookeeper-{role}.toml")
+
+
+def _access(where: layout.Layout) -> None:
+    """Whoever looks around in the fleet's ZooKeeper may read it; only the fleet's own parts may write."""
+    for role, file in access.issue({r: secrets.token_urlsafe(24) for r in access.ROLES}, anyone_reads=True).items():
+        _write(_access_file(where, role), file)
+
+
+def _zookeepers(fleet: FleetState, where: layout.Layout) -> list[Program]:
+    servers = fleet.zookeeper.servers
+    ensemble = [zookeeper.Peer(s.address.partition(":")[0], *s.peers) for s in servers if s.peers]
+    programs = []
+    for number, server in enumerate(servers, 1):
+        host, _, port = server.address.partition(":")
+        argv = zookeeper.prepare(where.data(server.id), host, int(port), ensemble, number)
+        programs.append(Program(server.id, "zookeeper", tuple(argv), ready_seconds=60))
+    return programs
 
 
 def _s3(fleet: FleetState, where: layout.Layout) -> Program:
@@ -85,9 +115,10 @@ def _barrier(fleet: FleetState, where: layout.Layout, name: str, url: str) -> Pr
     config = BarrierConfig(
         name=name,
         zookeeper=fleet.zookeeper.connect,
+        zookeeper_access=_access_file(where, "barrier"),
         listen=_listen(url),
         tokens=tokens,
-        session_seconds=_SESSION_SECONDS,
+        session_seconds=SESSION_SECONDS,
         s3=s3_config(fleet),
     )
     path = _write(where.config(f"{name}.toml"), config)
@@ -99,11 +130,13 @@ def _edge(fleet: FleetState, where: layout.Layout, edge: EdgeState) -> list[Prog
     directory.mkdir(exist_ok=True)
     config = EdgeConfig(
         name=edge.id,
+        engine=edge.engine,
         zookeeper=fleet.zookeeper.connect,
+        zookeeper_access=_access_file(where, "edge"),
         directory=directory,
         metrics=_listen(edge.metrics),
         url=edge.url,
-        session_seconds=_SESSION_SECONDS,
+        session_seconds=SESSION_SECONDS,
         varnish=VarnishConfig(
             listen=_listen(edge.url),
             admin=edge.admin,
@@ -111,6 +144,13 @@ def _edge(fleet: FleetState, where: layout.Layout, edge: EdgeState) -> list[Prog
             storage="malloc,64m",
             # Varnish's own user may not read a directory of ours.
             jail="none",
+        ),
+        nginx=NginxConfig(
+            listen=_listen(edge.url),
+            admin=edge.admin,
+            program=tools.find("nginx") or "nginx",
+            user="root" if os.geteuid() == 0 else "www-data",
+            workers=2,
         ),
     )
     path = _write(where.config(f"{edge.id}.toml"), config)
@@ -129,13 +169,17 @@ def _host(fleet: FleetState, where: layout.Layout, host: HostState) -> list[Prog
         name=host.id,
         address=host.address,
         zookeeper=fleet.zookeeper.connect,
+        zookeeper_access=_access_file(where, "host"),
         directory=directory,
         run=run,
         metrics=_listen(host.metrics),
         # The sample service runs on the interpreter, and with the packages, that run Pinrail.
         path=(Path(sys.executable).parent,),
         nginx_user="root" if os.geteuid() == 0 else "www-data",
-        session_seconds=_SESSION_SECONDS,
+        # Nobody but the caller can reach the fleet's directory, users of services included.
+        service_users=False,
+        session_seconds=SESSION_SECONDS,
+        signing_keys=(signing_key(fleet).public.text,),
         s3=s3_config(fleet),
     )
     path = _write(where.config(f"{host.id}.toml"), config)

@@ -77,9 +77,20 @@ def _is_marker(path: Path) -> bool:
     return False
 
 
-def plan(directory: Path, *, edges: int, hosts: int, barriers: int, first_port: int | None) -> state.FleetState:
+def plan(
+    directory: Path,
+    *,
+    edges: int,
+    hosts: int,
+    barriers: int,
+    zookeepers: int = 1,
+    engine: state.Engine = "varnish",
+    first_port: int | None,
+) -> state.FleetState:
     """Raises ports.NoPort. Makes nothing yet."""
-    chosen = ports.choose(directory, edges=edges, hosts=hosts, barriers=barriers, first=first_port)
+    chosen = ports.choose(
+        directory, edges=edges, hosts=hosts, barriers=barriers, zookeepers=zookeepers, first=first_port
+    )
     # Not derived from the directory alone: the processes of an earlier fleet in it are not this one's.
     fleet_id = f"{hashlib.sha256(str(directory).encode()).hexdigest()[:8]}-{secrets.token_hex(4)}"
     own = directory / "run"
@@ -94,6 +105,7 @@ def plan(directory: Path, *, edges: int, hosts: int, barriers: int, first_port: 
         edges=[
             state.EdgeState(
                 id=f"edge-{n}",
+                engine=engine,
                 url=f"http://{local}:{e.listen}",
                 admin=f"{local}:{e.admin}",
                 metrics=f"http://{local}:{e.metrics}/metrics",
@@ -115,7 +127,17 @@ def plan(directory: Path, *, edges: int, hosts: int, barriers: int, first_port: 
         ],
         s3=f"http://{local}:{chosen.s3}",
         s3_credentials=directory / "config" / "s3-credentials",
-        zookeeper=state.ZooKeeperState(connect=f"{local}:{chosen.zookeeper}/pinrail"),
+        zookeeper=state.ZooKeeperState(
+            connect=",".join(f"{local}:{z.client}" for z in chosen.zookeepers) + "/pinrail",
+            servers=[
+                state.ZooKeeperServer(
+                    id="zookeeper" if zookeepers == 1 else f"zookeeper-{n}",
+                    address=f"{local}:{z.client}",
+                    peers=(z.quorum, z.election) if zookeepers > 1 else None,
+                )
+                for n, z in enumerate(chosen.zookeepers, 1)
+            ],
+        ),
         prometheus=f"http://{local}:{chosen.prometheus}",
         token=state.Tokens(
             read=secrets.token_urlsafe(24), deploy=secrets.token_urlsafe(24), admin=secrets.token_urlsafe(24)

@@ -29,6 +29,14 @@ class NoPort(Exception):
 
 
 @dataclass(frozen=True)
+class ZooKeeperPorts:
+    client: int
+    #: For the others of its ensemble; 0 where it is alone.
+    quorum: int = 0
+    election: int = 0
+
+
+@dataclass(frozen=True)
 class EdgePorts:
     listen: int
     admin: int
@@ -43,7 +51,7 @@ class HostPorts:
 
 @dataclass(frozen=True)
 class Ports:
-    zookeeper: int
+    zookeepers: tuple[ZooKeeperPorts, ...]
     s3: int
     prometheus: int
     edges: tuple[EdgePorts, ...]
@@ -97,7 +105,9 @@ class _Search:
         raise NoPort("no port is free on loopback below the range for outgoing connections")
 
 
-def choose(directory: Path, *, edges: int, hosts: int, barriers: int, first: int | None = None) -> Ports:
+def choose(
+    directory: Path, *, edges: int, hosts: int, barriers: int, zookeepers: int = 1, first: int | None = None
+) -> Ports:
     """Raises NoPort. ``first``: do not search, use the ports from there on or say which one is taken."""
     seed = hashlib.sha256(str(directory).encode()).digest()
     # 127.0.x.y and 127.255.x.y are left to what else lives on loopback (resolvers, Debian's 127.0.1.1).
@@ -107,7 +117,10 @@ def choose(directory: Path, *, edges: int, hosts: int, barriers: int, first: int
     return Ports(
         edges=tuple(EdgePorts(port(), port(), port()) for _ in range(edges)),
         barriers=tuple(port() for _ in range(barriers)),
-        zookeeper=port(),
+        zookeepers=tuple(
+            ZooKeeperPorts(port(), port(), port()) if zookeepers > 1 else ZooKeeperPorts(port())
+            for _ in range(zookeepers)
+        ),
         s3=port(),
         prometheus=port(),
         hosts=tuple(HostPorts(a, port((a,))) for a in addresses),

@@ -47,10 +47,6 @@ def http(url: str, *, want: int = 200) -> str | None:
     return f"{url} answers {answer.status_code}" + (f": {words}" if words else "")
 
 
-def _zookeeper(fleet: FleetState) -> str | None:
-    return _ask(fleet.zookeeper.connect.partition("/")[0], b"ruok", b"imok")
-
-
 def _s3(fleet: FleetState) -> str | None:
     # Is the port open at all? A refused connection would keep boto3 trying for seconds.
     if (closed := _open(urlsplit(fleet.s3).netloc)) is not None:
@@ -76,8 +72,9 @@ def check(fleet: FleetState, part: str) -> str | None:
 
     Raises Refused where waiting will not help.
     """
-    if part == "zookeeper":
-        return _zookeeper(fleet)
+    for server in fleet.zookeeper.servers:
+        if part == server.id:
+            return _ask(server.address, b"ruok", b"imok")
     if part == "s3":
         return _s3(fleet)
     if part == "prometheus":
@@ -86,6 +83,8 @@ def check(fleet: FleetState, part: str) -> str | None:
         if part == edge.id:
             return http(edge.metrics)
         if part == f"{edge.id}-server":
+            if edge.engine == "nginx":
+                return http(f"http://{edge.admin}/marker") or _open(urlsplit(edge.url).netloc)
             # 107: Varnish's command line asks who is there. Then its child serves: any answer will do.
             return _ask(edge.admin, b"", b"107 ") or _open(urlsplit(edge.url).netloc)
     for host in fleet.hosts:

@@ -73,11 +73,11 @@ def serve(fleet: FleetState, progress: Progress) -> None:
 def _publish(fleet: FleetState, progress: Progress) -> None:
     clock = Clock()
     progress.waiting([f"builds {', '.join(BUILDS)} of {SERVICE}"])
-    store = ObjectStore(config.s3_config(fleet))
+    store, key = ObjectStore(config.s3_config(fleet)), config.signing_key(fleet)
     with tempfile.TemporaryDirectory(prefix="pinrail-") as directory:
         for build in BUILDS:
             try:
-                publish(store, tree(Path(directory) / build, build), SERVICE, build)
+                publish(store, tree(Path(directory) / build, build), SERVICE, build, key=key)
             except (BadTree, BuildTaken) as e:
                 raise CommandError(f"build {build} of {SERVICE} cannot be published: {e}") from e
     fleet.builds = list(BUILDS)

@@ -18,6 +18,8 @@ FILE = "fleet.json"
 DEFAULT = Path(".pinrail")
 
 Pids = dict[str, int | None]
+#: What an edge's server is.
+Engine = Literal["varnish", "nginx"]
 
 
 class Part(BaseModel):
@@ -28,9 +30,9 @@ class Part(BaseModel):
 
 class EdgeState(Part):
     id: str
-    engine: Literal["varnish"] = "varnish"
+    engine: Engine = "varnish"
     url: str
-    #: ``host:port`` of Varnish's command line.
+    #: ``host:port`` of Varnish's command line, or of the agent's door to nginx.
     admin: str
     #: URL of the agent's metrics.
     metrics: str
@@ -53,10 +55,23 @@ class BarrierState(Part):
     pid: int | None = None
 
 
-class ZooKeeperState(Part):
-    #: ``host:port/chroot``.
-    connect: str
+class ZooKeeperServer(Part):
+    """``zookeeper``, or ``zookeeper-1`` and so on of an ensemble."""
+
+    id: str
+    #: ``host:port`` for its clients.
+    address: str
+    #: Ports for the others of its ensemble: what the leader says, elections. None where it is alone.
+    peers: tuple[int, int] | None = None
     pid: int | None = None
+
+
+class ZooKeeperState(Part):
+    #: ``host:port[,host:port]/chroot``.
+    connect: str
+    #: The first server's.
+    pid: int | None = None
+    servers: list[ZooKeeperServer] = []
 
 
 class Tokens(Part):

@@ -29,7 +29,10 @@ def refresh(fleet: FleetState) -> None:
         host.pids = {"agent": pid(host.id), "server": pid(f"{host.id}-server")}
     for barrier in fleet.barrier:
         barrier.pid = pid(barrier.id)
-    fleet.zookeeper.pid, fleet.s3_pid, fleet.prometheus_pid = pid("zookeeper"), pid("s3"), pid("prometheus")
+    for server in fleet.zookeeper.servers:
+        server.pid = pid(server.id)
+    fleet.zookeeper.pid = fleet.zookeeper.servers[0].pid if fleet.zookeeper.servers else None
+    fleet.s3_pid, fleet.prometheus_pid = pid("s3"), pid("prometheus")
 
 
 class _Api:
@@ -120,7 +123,8 @@ def show(status: dict[str, Any]) -> None:
         table.add_row(h["id"], h["address"], _pid(h["pids"]["agent"]), _pid(h["pids"]["server"]), slots)
     for b in status["barrier"]:
         table.add_row(b["id"], b["url"], "", _pid(b["pid"]), "")
-    table.add_row("zookeeper", status["zookeeper"]["connect"], "", _pid(status["zookeeper"]["pid"]), "")
+    for z in status["zookeeper"]["servers"]:
+        table.add_row(z["id"], z["address"], "", _pid(z["pid"]), "")
     table.add_row("s3", status["s3"], "", _pid(status["s3_pid"]), "")
     if status["prometheus"]:
         table.add_row("prometheus", status["prometheus"], "", _pid(status["prometheus_pid"]), "")
@@ -128,6 +132,8 @@ def show(status: dict[str, Any]) -> None:
     console.print(table)
     for s in status["services"]:
         console.print(_service(s))
+    if pages := [b["url"] for b in status["barrier"] if b["pid"]]:
+        console.print(f"page: {pages[0]}/ (pinrail page gives the address with a token)")
     if status["trouble"]:
         console.print(f"[red]the barrier service does not answer: {escape(status['trouble'])}[/]")
 

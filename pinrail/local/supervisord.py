@@ -1,28 +1,27 @@
 """The fleet's supervisord: its file, its start, and its XML-RPC on a unix socket. The only one to talk to it.
 
-Every call has a deadline. What programs there are is decided elsewhere.
+What programs there are is decided elsewhere.
 """
 
 from __future__ import annotations
 
-import http.client
 import os
 import shlex
-import socket
 import subprocess
 import sys
-import xmlrpc.client
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fleet import supervisord
 from fleet.files import write_atomic
 from fleet.loop import Trouble
 from pinrail.local import processes, tools
 from pinrail.local.programs import Program
 
-_DEADLINE = 5.0
+#: Its faults: what was asked for is so already.
+_ALREADY_STARTED, _NOT_RUNNING = 60, 70
 _PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 
 
@@ -128,66 +127,34 @@ def start(
 # -- its XML-RPC --
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path, deadline: float) -> None:
-        super().__init__("localhost", timeout=deadline)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-class _Transport(xmlrpc.client.Transport):
-    def __init__(self, path: Path, deadline: float) -> None:
-        super().__init__()
-        self._path = path
-        self._deadline = deadline
-
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        connection = _Connection(self._path, self._deadline)
-        self._connection = (host, connection)  # what close() looks at
-        return connection
-
-
 class Supervisor:
     """Its methods raise SupervisorTrouble, also where it refuses, with its words."""
 
-    def __init__(self, socket_path: Path, deadline: float = _DEADLINE) -> None:
+    def __init__(self, socket_path: Path, deadline: float = supervisord.DEADLINE) -> None:
         self._path = socket_path
         self._deadline = deadline
 
-    def _call(self, method: str, *arguments: object) -> object:
-        transport = _Transport(self._path, self._deadline)
-        proxy = xmlrpc.client.ServerProxy("http://localhost", transport=transport)
+    def _call(self, method: str, *arguments: object, fine: int | None = None) -> Any:
         try:
-            return getattr(proxy.supervisor, method)(*arguments)
-        except xmlrpc.client.Fault as e:
-            raise SupervisorTrouble(f"supervisord refused {method}: {e.faultString}") from e
-        except (OSError, http.client.HTTPException, xmlrpc.client.Error) as e:
-            raise SupervisorTrouble(f"the fleet's supervisord does not answer at {self._path}: {e}") from e
-        finally:
-            transport.close()
+            return supervisord.call(self._path, method, *arguments, deadline=self._deadline)
+        except supervisord.Refused as e:
+            if e.code == fine:
+                return None
+            raise SupervisorTrouble(f"supervisord refused {method}: {e}") from e
+        except supervisord.Unanswered as e:
+            raise SupervisorTrouble(f"the fleet's supervisord does not answer: {e}") from e
 
     def programs(self) -> dict[str, Info]:
-        answer: Any = self._call("getAllProcessInfo")
+        answer = self._call("getAllProcessInfo")
         return {i["name"]: Info(i["name"], i["statename"], i["pid"], i["spawnerr"] or i["description"]) for i in answer}
 
     def start(self, name: str) -> None:
         """Begins; does not wait. No error where it runs already."""
-        self._unless("ALREADY_STARTED", "startProcess", name)
+        self._call("startProcess", name, False, fine=_ALREADY_STARTED)
 
     def stop(self, name: str) -> None:
         """Begins; does not wait. No error where it does not run."""
-        self._unless("NOT_RUNNING", "stopProcess", name)
-
-    def _unless(self, fine: str, method: str, name: str) -> None:
-        try:
-            self._call(method, name, False)
-        except SupervisorTrouble as e:
-            if fine not in str(e):
-                raise
+        self._call("stopProcess", name, False, fine=_NOT_RUNNING)
 
     def shutdown(self) -> None:
         """Begins; it stops what still runs first."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edge.nginx import server
 from fleet import proc
 from pinrail.local import zookeeper
 
@@ -114,7 +115,20 @@ def inspect() -> list[Finding]:
         tools["gcc"] = Finding("gcc", "missing", "", "", "varnishd needs a C compiler, tcc or gcc", gcc.fix)
     elif tools["tcc"].state == "ok" and tools["gcc"].state == "slow":
         tools["gcc"] = Finding("gcc", "ok", "not installed", "", "not needed: tcc is there", "")
-    return [*found, _vmod_header(), *tools.values()]
+    return [*found, _vmod_header(), _njs(), *tools.values()]
+
+
+def _njs() -> Finding:
+    why = "an nginx edge checks each answer with it"
+    if (path := _module()) is None:
+        return Finding(
+            "njs", "slow", "", "", f"{why}; only needed by --engine nginx", "apt-get install libnginx-mod-http-js"
+        )
+    return Finding("njs", "ok", "present", str(path), why, "")
+
+
+def _module() -> Path | None:
+    return next((path for d in server.MODULES if (path := Path(d) / server.NJS).exists()), None)
 
 
 def _vmod_header() -> Finding:
@@ -126,7 +140,7 @@ def _vmod_header() -> Finding:
     return Finding("vmod header", "ok", "present", str(found), why, "")
 
 
-def missing_now() -> list[str]:
+def missing_now(engine: Literal["varnish", "nginx"] = "varnish") -> list[str]:
     """One sentence for each thing without which a local fleet cannot start; quick, asks nobody for a version."""
     sentences = []
     if find("java") is None or not all(j.exists() for j in zookeeper.jars()):
@@ -138,4 +152,6 @@ def missing_now() -> list[str]:
         sentences.append(f"Varnish's module `header` is not installed: {header.fix}")
     if find("tcc") is None and find("gcc") is None:
         sentences.append("varnishd needs a C compiler: apt-get install tcc")
+    if engine == "nginx" and _module() is None:
+        sentences.append("njs is not installed: apt-get install libnginx-mod-http-js")
     return list(dict.fromkeys(sentences))

@@ -18,9 +18,12 @@ from pinrail.local.state import FleetState
 
 @dataclass(frozen=True)
 class Wanted:
+    engine: state.Engine = "varnish"
     edges: int = 2
     hosts: int = 3
     barriers: int = 2
+    #: 1, or an ensemble: of three one may be lost.
+    zookeepers: int = 1
     #: Publish and deploy nothing.
     bare: bool = False
     #: The first of the ports to use; None: look for free ones.
@@ -47,7 +50,7 @@ def require(directory: Path) -> FleetState:
 
 def up(directory: Path, wanted: Wanted, progress: Progress) -> tuple[FleetState, bool]:
     """The fleet, ready, and whether it was started now. Raises CommandError, and leaves only logs behind then."""
-    if missing := tools.missing_now():
+    if missing := tools.missing_now(wanted.engine):
         raise CommandError("; ".join(missing) + " (script/setup does it for you, pinrail doctor shows more)")
     layout.claim(directory)
     try:
@@ -89,7 +92,13 @@ def _start(directory: Path, wanted: Wanted, progress: Progress) -> FleetState:
 def _plan(directory: Path, wanted: Wanted) -> FleetState:
     try:
         fleet = layout.plan(
-            directory, edges=wanted.edges, hosts=wanted.hosts, barriers=wanted.barriers, first_port=wanted.port
+            directory,
+            engine=wanted.engine,
+            edges=wanted.edges,
+            hosts=wanted.hosts,
+            barriers=wanted.barriers,
+            zookeepers=wanted.zookeepers,
+            first_port=wanted.port,
         )
     except ports.NoPort as e:
         holder = processes.listener(e.port) if e.port is not None else None
@@ -112,6 +121,7 @@ def _bring_up(fleet: FleetState, wanted: Wanted, progress: Progress) -> None:
     fleet.phase = "running"
     fleet.save()
     progress.say(f"the fleet runs, after {clock():.1f} s; pinrail status shows it, pinrail down ends it")
+    progress.say(f"its page is {fleet.barrier[0].url}/ (pinrail page gives the address with a token)")
 
 
 def down(directory: Path, *, keep: bool) -> bool:
