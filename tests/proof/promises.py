@@ -1,0 +1,252 @@
+"""I1 to I13, watched: each write to ZooKeeper, each change at an edge, each stop and start on a host, each request.
+
+They look at what is really so in the world, and at what was written; never at what the code under test thinks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from barrier.controller import LOST_SECONDS
+from fleet import paths
+from fleet.model import Ack, Enabled, Plan, Rollout, RolloutState, ServiceConfig, Turn, decode
+from fleet.zk import Op, Set
+from tests.proof.clients import Client, WentBack
+from tests.proof.edges import SERVICE, Edge
+from tests.proof.hosts import Host
+from tests.proof.varnish import Routing
+from tests.proof.zookeeper import Change, Session
+
+if TYPE_CHECKING:
+    from tests.proof.world import World
+
+
+class Broken(AssertionError):
+    """A promise did not hold."""
+
+    def __init__(self, promise: str, what: str) -> None:
+        super().__init__(f"{promise}: {what}")
+        self.promise = promise
+
+
+def holds(promise: str, so: object, what: str) -> None:
+    if not so:
+        raise Broken(promise, what)
+
+
+class Promises:
+    def __init__(self, world: World) -> None:
+        self._world = world
+        #: Every plan that there was, by epoch.
+        self.plans: dict[int, Plan] = {}
+        #: Who raised the fence last.
+        self.leader = ""
+        #: Version -> what took it away last: a rollout's number, or an epoch of a step by hand.
+        self._taken: dict[str, object] = {}
+        self._stepped_at = 0.0
+        #: Hosts that hold a turn and say nothing, and since when.
+        self._absent: dict[str, float] = {}
+
+    # -- what is written to ZooKeeper --
+
+    def written(self, session: Session, ops: Sequence[Op], changes: tuple[Change, ...]) -> None:
+        decided = (paths.plan(SERVICE), paths.enabled(SERVICE), f"{paths.rollouts(SERVICE)}/")
+        led = (*decided, f"{paths.turns(SERVICE)}/")
+        for op in ops:
+            if isinstance(op, Set) and op.path.startswith(decided):
+                holds("I5", op.version >= 0, f"{session.name} sets {op.path} whatever it holds")
+        for c in changes:
+            if c.path == paths.FENCE and c.after is not None:
+                self.leader = session.name
+            if session.name in self._world.replicas and c.path.startswith(led):
+                holds("I5", session.name == self.leader, f"{session.name} writes {c.path}, {self.leader} leads")
+            if c.path == paths.plan(SERVICE) and c.after:
+                self._plan(session, decode(Plan, c.before) or Plan(), Plan.model_validate_json(c.after))
+            elif c.path == paths.enabled(SERVICE) and c.after:
+                self._enabled(decode(Enabled, c.before) or Enabled(), Enabled.model_validate_json(c.after))
+            elif c.path.startswith(f"{paths.acks(SERVICE)}/") and c.after:
+                self._ack(self._world.edges[c.path.rpartition("/")[2]], Ack.model_validate_json(c.after))
+        if any(c.after is not None and c.path.startswith(f"{paths.turns(SERVICE)}/") for c in changes):
+            self._turns()
+
+    def _plan(self, session: Session, before: Plan, after: Plan) -> None:
+        holds("I5", after.epoch == before.epoch + 1, f"epoch {before.epoch} is followed by {after.epoch}")
+        moved = after.default != before.default
+        holds("I5", after.generation == before.generation + moved, f"generation {after.generation} after {before}")
+        holds("I6", after.default is not None or before.default is None, f"no default any more: {after}")
+        holds("I6", after.default is None or after.default in after.serving, f"the default is not served: {after}")
+        holds("I6", len(after.serving) <= 2, f"{after.serving} are served")
+        rollout = self._world.active()
+        if moved and after.default is not None:
+            back = rollout is not None and rollout.state is RolloutState.ROLLING_BACK
+            if back:
+                holds("I4", after.default in before.serving, f"rolled back to {after.default}, which is not served")
+            else:
+                self._ready(session, before, after.default)
+        self._held(before, after, session)
+        for v in before.serving:
+            if v not in after.serving:
+                self._taken[v] = after.rollout if after.rollout is not None else f"by hand, epoch {after.epoch}"
+        self.plans[after.epoch] = after
+
+    def _ready(self, session: Session, before: Plan, version: str) -> None:
+        """By what the writer could know: every edge on the roster said so, and it is really there."""
+        members = paths.serverset(SERVICE, version)
+        registered = len([p for p in session.read_below.get(members, {}) if p.startswith(f"{members}/")])
+        holds("I4", registered, f"{version} becomes the default and no host has registered it")
+        floor = max(1, math.ceil(registered * self._world.config.health.floor / 100))
+        acks = session.read_below.get(paths.acks(SERVICE), {})
+        for path in session.read_from:
+            if path.startswith(f"{paths.ROSTER}/"):
+                edge = path.rpartition("/")[2]
+                stored = acks.get(paths.ack(SERVICE, edge))
+                holds("I4", stored, f"{version} becomes the default without {edge}, which has said nothing")
+                assert stored is not None
+                ack = Ack.model_validate_json(stored.data)
+                good = min(ack.applied, ack.staged) >= before.epoch and ack.healthy.get(version, 0) >= floor
+                holds("I4", good, f"{version} becomes the default of epoch {before.epoch + 1}; {edge} is at {ack}")
+
+    def _held(self, before: Plan, after: Plan, session: Session) -> None:
+        """A step of a ramp lasts as long as it was asked to, on whoever's clock."""
+        world, ramp = self._world, before.ramp
+        rollout = world.rollout_in(world.server.states[-2], before.rollout)
+        on = ramp is not None and ((after.ramp or ramp) != ramp or after.default == ramp.version)
+        if on and rollout and rollout.state is RolloutState.RAMPING and rollout.request is None:
+            lasted = world.now - self._stepped_at
+            holds("I11", lasted >= rollout.hold - 1e-6, f"a ramp's step lasted {lasted} s, not {rollout.hold}")
+        if after.ramp != ramp:
+            self._stepped_at = world.now
+
+    def _enabled(self, before: Enabled, after: Enabled) -> None:
+        holds("I5", after.serial == before.serial + 1, f"serial {before.serial} is followed by {after.serial}")
+        if self._world.config.strategy == "inplace":
+            return  # one slot: the default is replaced, a host at a time
+        default = self._world.plan().default
+        holds("I6", default in (None, *(b.build for b in after.builds)), f"{default} is to be removed: {after}")
+
+    def _turns(self) -> None:
+        """Restart concurrency: hosts in their turn that are neither done nor have failed."""
+        world, tree = self._world, self._world.server.now
+        if world.plan().default is None:
+            return
+        serial = world.enabled().serial
+        busy = []
+        for path, stored in tree.items():
+            if path.startswith(f"{paths.turns(SERVICE)}/") and Turn.model_validate_json(stored.data).serial >= serial:
+                host = world.host_status(path.rpartition("/")[2])
+                if host is None:
+                    away = world.now - self._absent.get(path.rpartition("/")[2], world.now)
+                    if away < LOST_SECONDS:
+                        busy.append(path.rpartition("/")[2])
+                elif host.serial < serial and not (host.error and host.failed_serial == serial):
+                    busy.append(path.rpartition("/")[2])
+        config = ServiceConfig.model_validate_json(tree[paths.config(SERVICE)].data)
+        holds("turns", len(busy) <= (config.waves.concurrency or 1), f"{busy} are in their turns at once")
+
+    # -- what edges say and do --
+
+    def _ack(self, edge: Edge, ack: Ack) -> None:
+        """No edge claims what is not so."""
+        if ack.applied:
+            so = any(edge.serves(p) for e, p in self.plans.items() if e >= ack.applied)
+            holds("I1", so, f"{edge.name} says epoch {ack.applied}, and goes by {edge.routing}")
+        plan = self._world.plan()
+        if plan.staged and min(ack.applied, ack.staged) >= plan.epoch:
+            warm = [r for r in (edge.routing, *edge.varnish.staged(SERVICE)) if r]
+            after = plan.committed()
+            so = any(
+                (r.generation, r.default, r.serving) == (after.generation, after.default, after.serving) for r in warm
+            )
+            holds("I4", so, f"{edge.name} says that {plan.staged} is warm, and holds {warm}")
+        if ack.drained:
+            newer = [p for e, p in self.plans.items() if e >= ack.drained]
+            old = [v for v in edge.varnish.under_way() if not any(v in p.serving for p in newer)]
+            holds("I3", not old, f"{edge.name} says drained {ack.drained}, with requests for {old}")
+        for version, count in ack.healthy.items() if self._world.config.strategy == "dual" else ():
+            real = sum(1 for h in self._world.machines.values() if h.runs(version))
+            holds("I4", count <= max(real, 0), f"{edge.name} sees {count} healthy {version}, there are {real}")
+
+    def edge_changed(self, edge: Edge, before: Routing | None, was_green: bool) -> None:
+        now = edge.routing
+        holds("I12", edge.reaches_zookeeper, f"{edge.name} changes while ZooKeeper is away")
+        if now is not None:
+            holds("I1", any(edge.serves(p) for p in self.plans.values()), f"{edge.name} goes by no plan: {now}")
+        if edge.varnish.green and not was_green:
+            assert edge.session is not None
+            tree = edge.session.read_from
+            holds("I9", paths.rostered(edge.name) in tree, f"{edge.name} is green and nobody waits for it")
+            if stored := tree.get(paths.plan(SERVICE)):
+                latest = Plan.model_validate_json(stored.data)
+                holds("I9", edge.serves(latest), f"{edge.name} is green at {now}, the plan is {latest}")
+        if before is None or now is None:
+            return
+        holds("I7", now.generation >= before.generation, f"{edge.name} goes back from {before} to {now}")
+        if before.mode == "mixed" or now.mode == "mixed":
+            return
+        for v in set(before.serving) & set(now.serving):
+            was, kept = set(before.of(v)), set(now.of(v))
+            elsewhere = {e for w in now.backends if w != v for e in now.of(w)}
+            lost = was - kept - elsewhere
+            fell = was and lost and (not kept or (len(lost) > len(was) / 2 and len(kept) < len(was)))
+            holds("I13", not fell, f"{edge.name} has {sorted(kept)} of {v} left of {sorted(was)}")
+
+    # -- hosts --
+
+    def host_stops(self, host: Host, build: str, endpoint: str) -> None:
+        world = self._world
+        holds("I12", host.session and host.session.connected, f"{host.name} stops {build} without ZooKeeper")
+        turn = world.server.now.get(paths.turn(SERVICE, host.name))
+        may = turn is not None or host.machine.reached.matches(world.enabled())
+        holds("turns", may, f"{host.name} stops {build} and it is not its turn")
+        if world.config.strategy == "inplace":
+            return
+        holds("I6", build != world.plan().default, f"{host.name} stops {build}, the default")
+        for edge in world.edges.values():
+            holds("I3", edge.out or not edge.may_need(build), f"{host.name} stops {build}, {edge.name} may need it")
+
+    def host_starts(self, host: Host, build: str, endpoint: str) -> None:
+        there = host.at(endpoint)
+        holds("I10", there is None, f"{endpoint} becomes {build} while it is {there}: nothing was drained")
+        if self._world.config.strategy == "inplace":
+            return
+        for edge in self._world.edges.values():
+            if edge.takes_traffic and (now := edge.routing):
+                wrong = [v for v in now.serving if v != build and endpoint in now.of(v)]
+                holds("I10", not wrong, f"{endpoint} becomes {build}, {edge.name} has it as {wrong}")
+
+    # -- clients --
+
+    def request(self, client: Client, edge: Edge, document: bool) -> None:
+        if not edge.takes_traffic or (now := edge.routing) is None:
+            return
+        if document:
+            try:
+                client.document(now)
+            except WentBack as e:
+                raise Broken("I7", f"a document went back at {edge.name}: {e}") from e
+            return
+        if (gone := client.fetch(now)) is not None:
+            by = self._taken.get(gone)
+            holds("I7", by is not None, f"{edge.name} does not serve {gone}, which nobody withdrew")
+            client.forced[by] += 1
+            holds("I7", client.forced[by] <= 1, f"moved {client.forced[by]} times by {by}: {client}")
+
+    # -- at any time --
+
+    def check(self) -> None:
+        turns = {p.rpartition("/")[2] for p in self._world.server.now if p.startswith(f"{paths.turns(SERVICE)}/")}
+        absent = {n for n in turns if self._world.host_status(n) is None}
+        self._absent = {n: self._absent.get(n, self._world.now) for n in absent}
+        for edge in self._world.edges.values():
+            now = edge.routing
+            if not edge.takes_traffic or now is None or now.mode == "mixed":
+                continue
+            for v in now.serving:
+                for endpoint in now.of(v):
+                    there = self._world.at(endpoint)
+                    holds("I10", there in (None, v), f"{edge.name} sends {v} to {endpoint}, where {there} runs")
+
+
+__all__ = ["Broken", "Promises", "Rollout", "holds"]
