@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,10 @@ import httpx
 import pytest
 
 from pinrail.demo import check
-from pinrail.demo.check import Way
-from pinrail.demo.ground import LocalGround
-from pinrail.demo.load import Size
-from pinrail.demo.sequence import Course, Pauses, follow
-from pinrail.local import state
 from pinrail.local.state import FleetState
-from tests.local.conftest import left_of, run
+from tests.conftest import eventually
+from tests.end_to_end import course
+from tests.local.conftest import run
 
 pytestmark = pytest.mark.timeout(400)
 BUILDS = [("A", "e2e-a"), ("B", "e2e-b"), ("C", "e2e-c")]
@@ -26,34 +22,11 @@ BUILDS = [("A", "e2e-a"), ("B", "e2e-b"), ("C", "e2e-c")]
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetState]:
     """Two edges, two hosts; the first build of the sample service is deployed."""
-    directory = tmp_path_factory.mktemp("e2e") / "fleet"
-    up = run("up", "--edges", 2, "--hosts", 2, "--dir", directory, seconds=300)
-    assert up.returncode == 0, up.stderr
-    found = state.load(directory)
-    assert found is not None
-    yield found
-    down = run("down", "--dir", directory, seconds=120)
-    assert down.returncode == 0, down.stderr
-    assert left_of(directory) == []
+    yield from course.fleet(tmp_path_factory.mktemp("e2e") / "fleet")
 
 
 def test_three_releases_and_a_rollback_go_unnoticed(fleet: FleetState) -> None:
-    def say(*_: object) -> None:
-        pass
-
-    with LocalGround(fleet) as ground:
-        for _, build in BUILDS:
-            ground.publish(Way.PINNED, build)
-        course = Course(
-            service=ground.service(Way.PINNED),
-            target=ground.target(Way.PINNED),
-            metrics=ground.metrics,
-            builds=BUILDS,
-            rollback=True,
-            pauses=Pauses(before=2.0, after=2.0),
-            size=Size(browsers=12),
-        )
-        way = asyncio.run(follow(course, ground.control(Way.PINNED), say))
+    way = course.releases(fleet, BUILDS)
     promises = check.promises(way.judged, way.releases, way.different)
     assert {p.name: p.broken for p in promises if p.broken} == {}
     # The first release found one version running, the others two: those withdrew the oldest first.
@@ -86,6 +59,35 @@ def test_by_hand_with_the_commands_of_the_readme(fleet: FleetState, tmp_path: Pa
     assert "there are " in unknown.stderr
     shown = json.loads(run("rollout", "list", "ngapp", "--json", *at).stdout)
     assert [r["state"] for r in shown][:2] == ["rolled_back", "rolled_back"]
+
+
+def test_a_build_that_nobody_signed_does_not_run_until_somebody_does(fleet: FleetState, tmp_path: Path) -> None:
+    """Whoever has the keys of S3 and no signing key can put a build there, and hosts will not have it."""
+    from pinrail.local import sample
+
+    at = ("--dir", fleet.directory)
+    sample.tree(tmp_path / "tree", "e2e-u")
+    (tmp_path / "tree" / "requirements.txt").write_text("not a requirement that pip would take\n")
+    put = run(
+        *("build", "publish", tmp_path / "tree", "--service", "ngapp", "--build", "e2e-u"),
+        PINRAIL_S3_ENDPOINT=fleet.s3,
+        PINRAIL_S3_BUCKET=fleet.bucket,
+        AWS_SHARED_CREDENTIALS_FILE=str(fleet.s3_credentials),
+    )
+    assert put.returncode == 0, put.stderr
+    refused = run("deploy", "ngapp", "e2e-u", "--wait", "--timeout", 90, *at, seconds=120)
+    assert refused.returncode == 1, refused.stderr
+    assert "ngapp e2e-u is not signed; sign it anew: pinrail build sign ngapp e2e-u" in refused.stderr
+    assert run("build", "sign", "ngapp", "e2e-u", *at).returncode == 0
+    assert run("rollout", "resume", "ngapp", *at).returncode == 0
+    eventually(
+        "its post-install to be run, and to fail",
+        lambda: "post-install of ngapp e2e-u failed" in run("rollout", "show", "ngapp", "--json", *at).stdout,
+        60,
+    )
+    aborted = run("rollout", "abort", "ngapp", "--wait", *at, seconds=120)
+    assert aborted.returncode == 0, aborted.stderr
+    assert [served(e.url) for e in fleet.edges] == [("e2e-b", "current")] * 2
 
 
 def test_a_host_that_cannot_start_a_build_pauses_the_rollout_and_an_abort_puts_everything_back(

@@ -56,12 +56,14 @@ def test_a_port_that_is_taken_on_all_addresses_is_not_free_on_one() -> None:
 
 
 def flat(p: ports.Ports) -> list[int]:
-    singles = [p.zookeeper, p.s3, p.prometheus, *p.barriers, *(h.metrics for h in p.hosts)]
+    peers = [x for z in p.zookeepers for x in (z.client, z.quorum, z.election) if x]
+    singles = [*peers, p.s3, p.prometheus, *p.barriers, *(h.metrics for h in p.hosts)]
     return singles + [x for e in p.edges for x in (e.listen, e.admin, e.metrics)] + [x for s in p.slots for x in s]
 
 
 def test_no_port_is_given_twice_and_none_is_the_kernels(tmp_path: Path) -> None:
-    chosen = flat(ports.choose(tmp_path, edges=3, hosts=4, barriers=2))
+    chosen = flat(ports.choose(tmp_path, edges=3, hosts=4, barriers=2, zookeepers=3))
+    assert len(chosen) == 9 + 9 + 2 + 2 + 4 + 4
     assert len(set(chosen)) == len(chosen)
     assert all(1024 < p < ports.highest() for p in chosen)
 

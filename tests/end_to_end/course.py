@@ -1,0 +1,49 @@
+"""What both engines are put through: a fleet of two edges and two hosts, and releases rolled through it under load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pinrail.demo.check import Way
+from pinrail.demo.ground import LocalGround
+from pinrail.demo.load import Size
+from pinrail.demo.result import Way as WayResult
+from pinrail.demo.sequence import Course, Pauses, follow
+from pinrail.local import state
+from pinrail.local.state import FleetState
+from tests.local.conftest import left_of, run
+
+
+def fleet(directory: Path, *options: object) -> Iterator[FleetState]:
+    """The first build of the sample service is deployed; at the end nothing is left of it."""
+    up = run("up", "--edges", 2, "--hosts", 2, "--dir", directory, *options, seconds=300)
+    assert up.returncode == 0, up.stderr
+    found = state.load(directory)
+    assert found is not None
+    yield found
+    down = run("down", "--dir", directory, seconds=120)
+    assert down.returncode == 0, down.stderr
+    assert left_of(directory) == []
+
+
+def releases(fleet: FleetState, builds: Sequence[tuple[str, str]]) -> WayResult:
+    """One after the other, and the last one taken back."""
+
+    def say(*_: object) -> None:
+        pass
+
+    with LocalGround(fleet) as ground:
+        for _, build in builds:
+            ground.publish(Way.PINNED, build)
+        course = Course(
+            service=ground.service(Way.PINNED),
+            target=ground.target(Way.PINNED),
+            metrics=ground.metrics,
+            builds=builds,
+            rollback=True,
+            pauses=Pauses(before=2.0, after=2.0),
+            size=Size(browsers=12),
+        )
+        return asyncio.run(follow(course, ground.control(Way.PINNED), say))
