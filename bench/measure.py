@@ -6,12 +6,21 @@ import re
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
-from bench.servers import Server, on
+from bench.servers import on
 from fleet import proc
 
 #: Connections that wrk keeps open: enough that Varnish never waits for it.
 CONNECTIONS = 32
+
+
+class Measured(Protocol):
+    """What takes requests at ``listen``."""
+
+    listen: str
+
+    def cpu_seconds(self) -> float: ...
 
 
 class Spoiled(Exception):
@@ -53,10 +62,12 @@ class Round:
     cpu: float
 
 
-def load(server: Server, path: str, headers: Mapping[str, str], seconds: int) -> Round:
+def load(
+    server: Measured, path: str, headers: Mapping[str, str], seconds: int, connections: int = CONNECTIONS
+) -> Round:
     """What wrk gets from ``server`` with one thread. Raises Spoiled where any answer was an error."""
     before = server.cpu_seconds()
-    argv = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "5s"]
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s"]
     for name, value in headers.items():
         argv += ["-H", f"{name}: {value}"]
     result = proc.run(on(-1, [*argv, f"http://{server.listen}{path}"]), deadline=seconds + 30)
@@ -74,7 +85,7 @@ def alternating(ours: Callable[[], Round], other: Callable[[], Round], rounds: i
     return [(ours(), other()) for _ in range(rounds)]
 
 
-def compared(name: str, pairs: list[tuple[Round, Round]], other: str, goal: float) -> Row:
+def compared(name: str, pairs: list[tuple[Round, Round]], other: str, goal: float | None) -> Row:
     rates = [Samples(tuple(r.rate for r in side)) for side in zip(*pairs, strict=True)]
     return Row(
         name,

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -28,7 +29,7 @@ SERVICE = ServiceConfig(health=Health(interval=5))
 HOSTS = 3
 PLAN = Plan(epoch=1, generation=1, default="B", serving=("B", "A"), retired=("Z",))
 #: Packages of the programs that a measurement needs beside what ``script/setup`` installs.
-_PACKAGES = {"wrk": "wrk", "taskset": "util-linux", "varnishd": "varnish", "nginx": "nginx-light"}
+_PACKAGES = {"wrk": "wrk", "taskset": "util-linux", "varnishd": "varnish", "nginx": "nginx-light", "haproxy": "haproxy"}
 
 
 class Missing(Exception):
@@ -67,22 +68,34 @@ def until(what: str, check: Callable[[], object], seconds: float = 15.0) -> None
 
 
 @contextlib.contextmanager
-def running(argv: Sequence[str], log: Path) -> Iterator[None]:
-    with log.open("ab") as out, subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=out) as child:
+def running(argv: Sequence[str], log: Path) -> Iterator[int]:
+    """The process id. What it has left running when it ends, such as a compiler, is ended too."""
+    with (
+        log.open("ab") as out,
+        subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True) as child,
+    ):
         try:
-            yield
+            yield child.pid
         finally:
             child.terminate()
             try:
                 child.wait(10)
             except subprocess.TimeoutExpired:
                 child.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
 
 
 def version(program: str) -> str:
-    flag = {"nginx": "-v", "varnishd": "-V", "wrk": "-v"}.get(program, "--version")
+    flag = {"nginx": "-v", "varnishd": "-V", "wrk": "-v", "haproxy": "-v"}.get(program, "--version")
     found = re.search(r"\d+\.\d+[\w.]*", proc.run([program, flag], deadline=10).output)
     return found.group() if found else "?"
+
+
+def seconds_on_a_core(pid: int) -> float:
+    """What a process has used in its life, in the kernel too."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # -- the origin --
@@ -110,11 +123,11 @@ def origin(directory: Path) -> Iterator[dict[str, tuple[Host, ...]]]:
     with running(on(-1, ["nginx", "-p", str(directory), "-c", "nginx.conf"]), directory / "log"):
         for hosts in sets.values():
             for h in hosts:
-                until(f"nginx answers on {h.endpoint}; see {directory}", partial(_connects, h.address, h.port))
+                until(f"nginx answers on {h.endpoint}; see {directory}", partial(connects, h.address, h.port))
         yield sets
 
 
-def _connects(address: str, port: int) -> bool:
+def connects(address: str, port: int) -> bool:
     try:
         with socket.create_connection((address, port), 1):
             return True
@@ -134,8 +147,8 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Time on a core that the child has used in its life, in the kernel too."""
-        fields = Path(f"/proc/{self.cli.look().child}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        child = self.cli.look().child
+        return seconds_on_a_core(child) if child else 0.0
 
 
 @contextlib.contextmanager
@@ -199,9 +212,9 @@ def serve_bare(to: Server, hosts: Sequence[Host]) -> None:
     to.cli.use("bare")
 
 
-def load_healthy(to: Server, name: str, text: str, backends: int) -> None:
+def load_healthy(to: Server, name: str, text: str, backends: int, seconds: float = 15) -> None:
     to.cli.load(name, text)
-    until(f"all backends of {name} are healthy", lambda: _healthy(to, name) == backends)
+    until(f"all backends of {name} are healthy", lambda: _healthy(to, name) == backends, seconds)
 
 
 def _healthy(to: Server, name: str) -> int:

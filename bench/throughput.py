@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from bench import haproxy
 from bench.measure import Row, alternating, compared, load
 from bench.servers import origin, serve_bare, serve_pinrail, varnishd
 
@@ -32,3 +33,4 @@ def rows(directory: Path, *, seconds: int, rounds: int) -> Iterator[Row]:
             ask = partial(load, path=path, headers=headers, seconds=seconds)
             pairs = alternating(partial(ask, ours), partial(ask, bare), rounds)
             yield compared(name, pairs, "bare Varnish", goal)
+        yield from haproxy.rows(directory / "haproxy", ours, sets, seconds=seconds, rounds=rounds)
