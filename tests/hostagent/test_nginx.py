@@ -177,7 +177,8 @@ def test_the_stamp_is_on_errors_too(slot: Slot) -> None:
 def test_a_request_meant_for_another_version_is_not_even_asked(slot: Slot) -> None:
     slot.start(good)
     for method in ("GET", "POST"):
-        with pytest.raises(http.client.RemoteDisconnected):
+        # nginx looks at the header only: a body that comes after it has closed is answered by a reset.
+        with pytest.raises(ConnectionError):
             slot.ask(method, body=b"x" if method == "POST" else None, x_pinrail_expect="b2")
         assert slot.ask(method, x_pinrail_expect="b1").status == 200
     assert slot.seen() == [b"GET", b"POST"]
