@@ -21,6 +21,7 @@ from barrier.store import queue, stall_policy
 from barrier.store.audit import By
 from barrier.view import View
 from fleet import log, paths
+from fleet.loop import Said
 from fleet.model import HostStatus, Rollout, RolloutState, Turn
 from fleet.zk import Check, Conflict, Create, Delete, Op, Set, ZooKeeper, ZooKeeperTrouble
 
@@ -73,9 +74,9 @@ class Controller:
         self._lay_out(fence)
         services = self._zk.children(paths.SERVICES)
         self._forget(frozenset(services))
-        said = [self._drive(s, fence) for s in services]
+        said = {s: self._drive(s, fence) for s in services}
         self._pruner.prune(fence, services)
-        return "leading; " + ("; ".join(said) if said else "no service is configured")
+        return Said({"": "leading", **said} if said else {"": "leading; no service is configured"})
 
     def _lay_out(self, fence: int) -> None:
         """Once in a lead: what others write below must be there, as they may not be allowed to make it."""
@@ -90,6 +91,7 @@ class Controller:
     def _forget(self, remaining: frozenset[str]) -> None:
         for service in self._known - remaining:
             self._metrics.forget(service)
+            log.belongs(service, None)
             self._stalls.forget(service)
             self._lifetimes.keep(remaining)
             self._entered.pop(service, None)
@@ -107,10 +109,11 @@ class Controller:
                 if snap is None:
                     return f"{service} is not configured"
                 self._known.add(service)
+                log.belongs(service, snap.rollout.number if snap.rollout else None)
                 try:
                     sentence = self._advance(snap, fence)
                 except Conflict as e:
-                    _log.info(f"{service}: read again: {e}")
+                    _log.info(f"{service}: read again: {e}", service=service)
                     self._election.doubt()
                     if self._election.lead() != fence:
                         self._wake()
@@ -130,7 +133,7 @@ class Controller:
         if over := self._lifetimes.over(snap.service, snap.plan, self._monotonic()):
             plan = plans.unpreview(snap.plan, over).model_copy(update={"updated_by": self._name})
             self._commit(fence, [_put(paths.plan(snap.service), plan.encode(), snap.plan_version)])
-            _log.info(f"{snap.service}: {len(over)} previews are over", epoch=plan.epoch)
+            _log.info(f"{snap.service}: {len(over)} previews are over", service=snap.service, epoch=plan.epoch)
             return None
         if snap.lock_version is None and snap.queue is not None:
             self._commit(fence, queue.begin(snap))
@@ -225,6 +228,8 @@ class Controller:
         self._metrics.state(service, rollout.state)
         _log.info(
             f"{service}: rollout {rollout.number}: {rollout.history[-1].text}",
+            service=service,
+            rollout=rollout.number,
             build=rollout.build,
             epoch=rollout.history[-1].epoch,
             epoch_before=snap.plan.epoch,
@@ -233,16 +238,18 @@ class Controller:
 
     def _write_stalled(self, snap: Snapshot, rollout: Rollout, fence: int) -> None:
         self._commit(fence, [Set(paths.rollout(snap.service, rollout.number), rollout.encode(), snap.rollout_version)])
+        about = {"service": snap.service, "rollout": rollout.number}
         if rollout.stalled:
-            _log.warning(f"{snap.service}: rollout {rollout.number} has stalled: {'; '.join(rollout.stalled)}")
+            _log.warning(f"{snap.service}: rollout {rollout.number} has stalled: {'; '.join(rollout.stalled)}", **about)
         else:
-            _log.info(f"{snap.service}: rollout {rollout.number} moves again")
+            _log.info(f"{snap.service}: rollout {rollout.number} moves again", **about)
 
     def _give_turns(self, snap: Snapshot, fence: int) -> bool:
         """Grant and revoke; True when anything was written."""
         granting = snap.rollout is None or snap.rollout.state is not RolloutState.PAUSED
         lost = self._lost(snap, self._monotonic())
         ops: list[Op] = []
+        given: list[str] = []
         for role in ("default", *snap.roles):
             enabled = snap.roles.get(role, snap.enabled)
             hosts = snap.hosts_of(role)
@@ -260,12 +267,15 @@ class Controller:
                 path = paths.turn(snap.service, name)
                 ops.append(Set(path, data, -1) if name in snap.turns else Create(path, data))
             ops += [Delete(paths.turn(snap.service, n)) for n in changes.revoke if n not in changes.grant]
+            given += changes.grant
         if not ops:
             return False
         if snap.enabled_version is not None:
             ops.append(Check(paths.enabled(snap.service), snap.enabled_version))
         self._zk.ensure(paths.turns(snap.service))
         self._commit(fence, ops)
+        if given:
+            _log.info(f"{snap.service}: their turn: {', '.join(given)}", service=snap.service, serial=enabled.serial)
         return True
 
 

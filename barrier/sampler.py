@@ -114,7 +114,7 @@ class Sampler:
         try:
             rollouts = await to_thread.run_sync(self._latest, service, before)
         except snapshot.BadPayload as e:
-            _log.warning(f"steps of {service} are not noted: {e}")
+            _log.warning(f"steps of {service} are not noted: {e}", service=service)
             return
         for rollout in rollouts:
             key, length = (service, rollout.number), len(rollout.history)

@@ -134,7 +134,7 @@ class Driver:
                 case Label(label, name):
                     _told(partial(self._varnish.label, label, name))
                     self._took("switch", self._clock() - began)
-                    _log.info("committed", label=label, vcl=name)
+                    _log.info("committed", service=render.service_of(name), label=label, vcl=name)
                 case Use(name):
                     if name not in self._refused:
                         _told(partial(self._varnish.use, name))
@@ -152,21 +152,30 @@ class Driver:
             try:
                 cut = min(left, sockets.cut(look.child, endpoints))
             except OSError as e:
-                _log.warning("overdue requests cannot be ended from here; their hosts will", vcl=name, why=e.strerror)
+                words = "overdue requests cannot be ended from here; their hosts will"
+                _log.warning(words, service=render.service_of(name), vcl=name, why=e.strerror)
         self._cut.add(name)
-        self._ended(render.service_of(name), cut, left - cut)
-        _log.warning("a discarded VCL is overdue: not waited for any more", vcl=name, cut=cut, left=left - cut)
+        service = render.service_of(name)
+        self._ended(service, cut, left - cut)
+        words = "a discarded VCL is overdue: not waited for any more"
+        _log.warning(words, service=service, vcl=name, cut=cut, left=left - cut)
 
     def _load(self, vcl: render.Rendered, began: float) -> None:
         try:
             self._varnish.load(vcl.name, vcl.text)
         except Refused as e:
             self._refused[vcl.name] = (e.text.strip(), self._clock())
-            _log.error("Varnish refused a VCL; the last good one serves on", vcl=vcl.name, error=e.text.strip())
+            words = "Varnish refused a VCL; the last good one serves on"
+            _log.error(words, service=_service(vcl.name), vcl=vcl.name, error=e.text.strip())
             return
         seconds = self._clock() - began
         self._took("compile", seconds)
-        _log.info("loaded", vcl=vcl.name, seconds=f"{seconds:.3f}")
+        _log.info("loaded", service=_service(vcl.name), vcl=vcl.name, seconds=f"{seconds:.3f}")
+
+
+def _service(vcl: str) -> str | None:
+    """For the log: a root is of no service."""
+    return None if render.is_root(vcl) else render.service_of(vcl)
 
 
 def _told(order: Callable[[], None]) -> None:

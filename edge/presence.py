@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 
 from edge.config import EdgeConfig
-from fleet import paths
+from fleet import log, paths
 from fleet.model import Ack, EdgeInfo
 from fleet.zk import Conflict, ZooKeeper, ZooKeeperTrouble
+
+_log = log.get()
 
 
 class Presence:
@@ -17,6 +19,8 @@ class Presence:
         info = EdgeInfo(name=config.name, engine=config.engine, url=config.url, metrics=config.metrics)
         self._info = info.encode()
         self._started = False
+        #: What barriers look at, as it was last said of each service.
+        self._said: dict[str, tuple[int, int, int]] = {}
 
     def register(self) -> bool:
         """Say that this edge lives; whether barriers wait for it."""
@@ -43,3 +47,7 @@ class Presence:
             self._zk.hold_ephemeral(paths.ack(service, self._name), ack.encode())
         except Conflict as e:
             raise ZooKeeperTrouble(f"the ack of {service} was changed by someone else: {e}") from e
+        said = (ack.applied, ack.staged, ack.drained)
+        if self._said.get(service) != said:
+            self._said[service] = said
+            _log.info("acknowledged", service=service, applied=ack.applied, staged=ack.staged, drained=ack.drained)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge.catalog import Catalog
 from edge.view import Seen, View
-from fleet import paths
+from fleet import log, paths
 from fleet.zk import ZooKeeper
 
 
@@ -21,7 +21,12 @@ class Reading:
         """
         seen = self._read()
         removed = self._view.removed() if self._catalog.missing(seen) else frozenset()
-        return self._catalog.take(seen, removed)
+        due = self._catalog.take(seen, removed)
+        for name in removed:
+            log.belongs(name, None)
+        for name in self._catalog:
+            log.belongs(name, self._catalog[name].plan.rollout)
+        return due
 
     def _read(self) -> dict[str, Seen]:
         """A plan older than the one that is known comes from a server that lags behind: ask it to catch up first. If it

@@ -11,6 +11,7 @@ from edge.metrics import Metrics
 from edge.plan import Memory, Want
 from edge.presence import Presence
 from edge.revisit import Revisit
+from fleet.loop import Said
 from fleet.model import Ack
 
 #: Characters of an ack's error.
@@ -67,19 +68,20 @@ class Report:
             self._presence.acknowledge(w.service, Ack(incarnation=incarnation, error=error))
             self._metrics.epoch(w.service, 0)
 
-    def sentence(self, wants: Sequence[Want], seen: Observed) -> str:
-        parts = []
+    def sentence(self, wants: Sequence[Want], seen: Observed) -> Said:
+        parts = {}
         for w in wants:
             s = self._catalog[w.service]
             total, good = self._counts(w, seen)
             state = "applied" if plan.applied(w, seen.look) else "not applied"
             hosts = ", ".join(f"{v} {good[v]}/{n}" for v, n in total.items()) or "no version"
-            parts.append(f"{w.service}: epoch {w.epoch} {state}, default {s.plan.default}, healthy {hosts}")
+            said = f"{w.service}: epoch {w.epoch} {state}, default {s.plan.default}, healthy {hosts}"
             faults = self._faults(w, seen)
             if faults:
-                parts[-1] += f" ({_error({kind: _first_line(text) for kind, text in faults.items()})})"
-        parts += [f"{name}: not known ({_error(faults)})" for name, faults in self._catalog.strangers.items()]
-        return "; ".join(parts) or "no services yet"
+                said += f" ({_error({kind: _first_line(text) for kind, text in faults.items()})})"
+            parts[w.service] = said
+        parts |= {name: f"{name}: not known ({_error(faults)})" for name, faults in self._catalog.strangers.items()}
+        return Said(parts, otherwise="no services yet")
 
     def _faults(self, w: Want, seen: Observed) -> dict[str, str]:
         """Kind -> sentence: what Varnish refused, and what of the service could not be read or believed."""

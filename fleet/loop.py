@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, Self
 
 from fleet import log
 
@@ -26,6 +27,18 @@ CRASHED = 70
 
 class Trouble(Exception):
     """The outside world's fault: report, wait, try again. The message is a sentence a person can act on."""
+
+
+class Said(str):
+    """A sentence put together from one for each service, which are logged one by one, each with its service's name."""
+
+    parts: Mapping[str, str]
+
+    def __new__(cls, parts: Mapping[str, str], otherwise: str = "", separator: str = "; ") -> Self:
+        """``parts``: service -> sentence, "" for what is about none; ``otherwise``: where there are none."""
+        said = super().__new__(cls, separator.join(parts.values()) or otherwise)
+        said.parts = parts if parts else {"": otherwise}
+        return said
 
 
 class Cycling(Protocol):
@@ -76,21 +89,27 @@ def crash_with_any_thread() -> None:
 def run(agent: Cycling, wake: Wake, *, every: float = 2.0, backoff: float = 0.2) -> None:
     """Cycle until ``wake.stop()``: at once when woken, else every ``every`` seconds; after trouble with backoff.
 
-    Logs a cycle's sentence when it differs from the last one.
+    Logs a cycle's sentence, or of one with parts each part, when it differs from the last one.
     """
-    said = ""
+    said: Mapping[str, str] = {}
     delay = backoff
     while not wake.stopping:
         try:
             sentence = agent.cycle()
             wait, delay = every, backoff
-            if sentence != said:
-                _log.info(sentence)
+            said = _say(_log.info, sentence, said)
         except Trouble as trouble:
-            sentence = str(trouble)
-            if sentence != said:
-                _log.warning(sentence)
+            first = trouble.args[0] if trouble.args else ""
+            said = _say(_log.warning, first if isinstance(first, Said) else str(trouble), said)
             wait, delay = delay, min(delay * 2, every)
-        said = sentence
         if not wake.stopping:
             wake.wait(wait)
+
+
+def _say(tell: Callable[..., None], sentence: str, before: Mapping[str, str]) -> Mapping[str, str]:
+    """What has now been said: log what of ``sentence`` was not ``before``."""
+    parts = sentence.parts if isinstance(sentence, Said) else {"": sentence}
+    for service, part in parts.items():
+        if before.get(service) != part:
+            tell(part, **({"service": service} if service else {}))
+    return parts

@@ -14,7 +14,7 @@ from pathlib import Path
 from fleet import log, paths
 from fleet.config import BadConfig
 from fleet.download import Pace
-from fleet.loop import Trouble, Wake
+from fleet.loop import Said, Trouble, Wake
 from fleet.zk import Conflict, ZooKeeper, ZooKeeperTrouble
 from hostagent import machine
 from hostagent.config import HostConfig
@@ -104,26 +104,28 @@ class HostAgent:
                 agent.unserved(str(gone))
             raise
         self._meet(removed & running.keys())
-        said, troubles = [], []
+        said: dict[str, str] = {}
+        troubles: dict[str, str] = {}
         for service, agent in list(self._services.items()):
             try:
                 if service not in removed:
-                    said.append(agent.cycle(running.get(service, {})))
+                    said[service] = agent.cycle(running.get(service, {}))
                 elif agent.leave(running.get(service, {})):
                     del self._services[service]
                     _log.info("let go of a service that was removed", service=service)
+                    log.belongs(service, None)
                 else:
-                    said.append(f"{service}: was removed, is being stopped")
+                    said[service] = f"{service}: was removed, is being stopped"
             except ZooKeeperTrouble:
                 raise
             except Trouble as trouble:
-                troubles.append(f"{service}: {trouble}")
+                troubles[service] = f"{service}: {trouble}"
             except OSError as e:  # the disk; what is on it of one service keeps no other from being looked after
-                troubles.append(f"{service}: {e.strerror} ({e.filename})")
+                troubles[service] = f"{service}: {e.strerror} ({e.filename})"
         self._metrics.slots((name, slot) for name, agent in self._services.items() for slot in agent.seen)
         if troubles:
-            raise Trouble("; ".join(troubles))
-        return "; ".join(said) or "no services"
+            raise Trouble(Said(troubles))
+        return Said(said, otherwise="no services")
 
     def _meet(self, services: set[str]) -> None:
         for service in sorted(services - self._services.keys()):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from fleet import paths
+from fleet import log, paths
 from fleet.config import sentence
 from fleet.files import write_atomic
 from fleet.loop import Trouble
@@ -121,6 +121,7 @@ class ServiceAgent:
         for role in dict.fromkeys((self._host.role, "default")):
             node = self._zk.get(paths.enabled(self.service, role))
             if node and (found := decode(Enabled, node.data)):
+                log.belongs(self.service, found.rollout)
                 return found
         return None
 

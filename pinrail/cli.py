@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pinrail.commands import barrier, build, demo, doctor, edge, fleet, host, page, release
+from pinrail.commands import barrier, build, demo, doctor, edge, fleet, host, logs, page, release
 
 app = typer.Typer(
     name="pinrail",
@@ -14,6 +14,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 fleet.add_to(app)
+logs.add_to(app)
 release.add_to(app)
 page.add_to(app)
 build.add_to(app)

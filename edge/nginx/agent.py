@@ -29,7 +29,7 @@ from edge.reading import Reading
 from edge.render import Route
 from edge.revisit import Revisit
 from fleet import log
-from fleet.loop import Trouble
+from fleet.loop import Said, Trouble
 from fleet.model import Ack
 from fleet.zk import ZooKeeper, ZooKeeperTrouble
 
@@ -245,18 +245,18 @@ class Agent:
             said["hook"] = hook
         return {**said, **self._catalog[service].faults}
 
-    def _sentence(self, wants: Sequence[Want], look: Look) -> str:
-        parts = []
+    def _sentence(self, wants: Sequence[Want], look: Look) -> Said:
+        parts = {}
         for w in wants:
             total, good = self._counts(w)
             state = "applied" if plan.applied(w, look) else "not applied"
             hosts = ", ".join(f"{v} {good[v]}/{n}" for v, n in total.items()) or "no version"
             default = self._catalog[w.service].plan.default
-            parts.append(f"{w.service}: epoch {w.epoch} {state}, default {default}, healthy {hosts}")
+            parts[w.service] = f"{w.service}: epoch {w.epoch} {state}, default {default}, healthy {hosts}"
             if faults := self._catalog[w.service].faults:
-                parts[-1] += f" ({_error(faults)})"
-        parts += [f"{name}: not known ({_error(faults)})" for name, faults in self._catalog.strangers.items()]
-        return "; ".join(parts) or "no services yet"
+                parts[w.service] += f" ({_error(faults)})"
+        parts |= {name: f"{name}: not known ({_error(faults)})" for name, faults in self._catalog.strangers.items()}
+        return Said(parts, otherwise="no services yet")
 
     def _remember(self, wants: Sequence[Want], look: Look) -> None:
         """What is confirmed becomes what an agent begins with after a restart of its own."""

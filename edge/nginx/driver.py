@@ -108,7 +108,8 @@ class Driver:
         return None
 
     def _reload(self, configuration: Configuration, look: Look) -> float | None:
-        if self._tested != configuration.name and not self._test(configuration):
+        about = _changed(configuration, look)
+        if self._tested != configuration.name and not self._test(configuration, about):
             return None
         now = self._clock()
         if self._closing is None or self._closing[0] != look.marker.name:
@@ -118,25 +119,27 @@ class Driver:
             return 0.1
         self._took("close", now - self._closing[1])
         self._nginx.reload(configuration)
-        self._confirm(configuration)
+        self._confirm(configuration, about)
         return None
 
-    def _test(self, configuration: Configuration) -> bool:
+    def _test(self, configuration: Configuration, about: Sequence[str | None]) -> bool:
         began = self._clock()
         said = self._nginx.test(configuration)
         self._took("compile", self._clock() - began)
         if said is not None:
-            self._refuse(configuration, said)
+            self._refuse(configuration, said, about)
             return False
         self._tested = configuration.name
         return True
 
-    def _refuse(self, configuration: Configuration, said: str) -> None:
+    def _refuse(self, configuration: Configuration, said: str, about: Sequence[str | None]) -> None:
         self._refused[configuration.name] = (said, self._clock())
         self._tested = None
-        _log.error("nginx refused a configuration; the last good one serves on", name=configuration.name, error=said)
+        words = "nginx refused a configuration; the last good one serves on"
+        for service in about:
+            _log.error(words, service=service, configuration=configuration.name, error=said)
 
-    def _confirm(self, configuration: Configuration) -> None:
+    def _confirm(self, configuration: Configuration, about: Sequence[str | None]) -> None:
         began = self._clock()
         while self._clock() - began < _TAKES:
             try:
@@ -144,10 +147,19 @@ class Driver:
                     self._nginx.keep(configuration)
                     seconds = self._clock() - began
                     self._took("load", seconds)
-                    _log.info("loaded", configuration=configuration.name, seconds=f"{seconds:.3f}")
+                    for service in about:
+                        _log.info("loaded", service=service, configuration=configuration.name, seconds=f"{seconds:.3f}")
                     return
             except NginxTrouble:
                 pass  # in the midst of it nothing may be believed yet; the deadline bounds this
             time.sleep(0.02)
         self._nginx.put_back()
-        self._refuse(configuration, f"nginx accepted it, but did not serve by it within {_TAKES:g} s: see its log")
+        self._refuse(
+            configuration, f"nginx accepted it, but did not serve by it within {_TAKES:g} s: see its log", about
+        )
+
+
+def _changed(configuration: Configuration, look: Look) -> Sequence[str | None]:
+    """For the log: the services that ``configuration`` has otherwise than what answers; [None] where there is none."""
+    known = {s: r.part for s, r in look.marker.services.items()}
+    return [p.service for p in configuration.parts if known.get(p.service) != p.name] or [None]

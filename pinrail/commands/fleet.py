@@ -1,4 +1,4 @@
-"""``pinrail up|down|status|start|stop|logs``: the local fleet."""
+"""``pinrail up|down|status|start|stop``: the local fleet."""
 
 from __future__ import annotations
 
@@ -131,30 +131,8 @@ def start(part: Part, directory: Dir = None) -> None:
         typer.echo(f"{part} is ready")
 
 
-def logs(
-    part: Annotated[str | None, typer.Argument(help="One part; all where it is left away.")] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines of each.")] = 20,
-    directory: Dir = None,
-) -> None:
-    """The last lines of the parts' logs."""
-    with reported():
-        from pinrail.local import bringup, state
-
-        where = state.directory(directory) / "logs"
-        names = sorted(p.stem for p in where.glob("*.log"))
-        if not names:
-            raise CommandError(f"there are no logs in {where}")
-        if part is not None and part not in names:
-            raise CommandError(f"there is no log of {part!r}; there are {', '.join(names)}", 2)
-        for name in [part] if part else names:
-            if part is None:
-                typer.echo(f"==> {name}")
-            for line in bringup.tail(where / f"{name}.log", lines):
-                typer.echo(line)
-
-
 def add_to(app: typer.Typer) -> None:
     """Adds the local fleet's commands."""
     app.command(rich_help_panel="Local fleet")(up)
-    for command in (down, status, stop, start, logs):
+    for command in (down, status, stop, start):
         app.command(rich_help_panel="Local fleet")(command)

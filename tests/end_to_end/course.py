@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pinrail.demo.check import Way
 from pinrail.demo.ground import LocalGround
@@ -47,3 +49,20 @@ def releases(fleet: FleetState, builds: Sequence[tuple[str, str]]) -> WayResult:
             size=Size(browsers=12),
         )
         return asyncio.run(follow(course, ground.control(Way.PINNED), say))
+
+
+def logs(fleet: FleetState, *words: object) -> list[dict[str, Any]]:
+    """What ``pinrail logs`` shows of our own parts."""
+    done = run("logs", "--json", "--since", "1h", *words, "--dir", fleet.directory)
+    assert done.returncode == 0, done.stderr
+    return [line for line in map(json.loads, done.stdout.splitlines()) if "pairs" in line]
+
+
+def in_order(lines: Sequence[dict[str, Any]], *wanted: str) -> None:
+    """``wanted`` are found in the lines' texts and pairs, each after the one before it."""
+    texts = [" ".join((line["text"], *(f"{k}={v}" for k, v in line["pairs"].items()))) for line in lines]
+    at = 0
+    for words in wanted:
+        found = next((i for i, text in enumerate(texts) if i >= at and words in text), None)
+        assert found is not None, f"{words!r} is not among:\n" + "\n".join(texts[at:])
+        at = found + 1

@@ -31,3 +31,11 @@ def test_releases_and_a_rollback_through_nginx_edges_go_unnoticed(fleet: FleetSt
 def test_the_edges_say_what_they_are(fleet: FleetState) -> None:
     shown = json.loads(run("edges", "--json", "--dir", fleet.directory).stdout)
     assert {e["engine"] for e in shown} == {"nginx"}
+
+
+def test_what_the_edges_did_for_a_rollout_carries_its_number(fleet: FleetState) -> None:
+    lines = course.logs(fleet, *(e.id for e in fleet.edges), "--service", "ngapp")
+    found = {(line["text"], line["pairs"].get("rollout") is not None) for line in lines}
+    assert {("loaded", True), ("committed", True), ("acknowledged", True)} <= found
+    rollouts = {line["pairs"]["rollout"] for line in lines if "rollout" in line["pairs"]}
+    assert len(rollouts) == 3, "the first deploy and two releases; a rollback is of the release that it takes back"

@@ -42,6 +42,37 @@ def served(url: str, pin: str | None = None) -> tuple[str, str]:
     return answer.headers["x-deployment-id"], answer.headers["x-deployment-status"]
 
 
+def test_one_rollout_can_be_followed_through_all_parts_by_its_number(fleet: FleetState) -> None:
+    """The third release: ordered, given to hosts, installed, loaded, acknowledged, switched, in that order."""
+    at = ("--dir", fleet.directory)
+    done = run("rollout", "list", "ngapp", "--json", *at)
+    number = next(r["number"] for r in json.loads(done.stdout) if r["build"] == "e2e-b")
+    lines = course.logs(fleet, "--service", "ngapp", "--rollout", number)
+    assert {line["pairs"]["rollout"] for line in lines} == {str(number)}
+    who = {line["part"] for line in lines}
+    assert who >= {*(e.id for e in fleet.edges), *(h.id for h in fleet.hosts)}, who
+    assert any(p.startswith("barrier-") for p in who), who
+    course.in_order(
+        lines,
+        "deploy begins rollout",
+        "acknowledged",  # the withdrawal
+        "their turn: host-",
+        "step=start",
+        "step=check",
+        "every host runs e2e-b",
+        "loaded",
+        "committed",
+        "every edge has switched to e2e-b",
+    )
+    course.in_order(lines, "step=fetch", "step=unpack", "step=start")  # the first two are done ahead of the turn
+    # Nothing that is about it is left out: whatever names it carries its number.
+    named = [line for line in course.logs(fleet) if f"rollout {number} " in line["text"].replace(":", " ")]
+    assert len(named) > 5
+    assert {line["pairs"].get("rollout") for line in named} == {str(number)}
+    others = course.logs(fleet, "--service", "ngapp", "--rollout", number + 1)
+    assert not {json.dumps(line) for line in lines} & {json.dumps(line) for line in others}
+
+
 def test_by_hand_with_the_commands_of_the_readme(fleet: FleetState, tmp_path: Path) -> None:
     """After the releases: C was rolled back, so B is the default and C still served."""
     at = ("--dir", fleet.directory)
