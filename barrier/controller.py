@@ -23,12 +23,17 @@ from barrier.view import View
 from fleet import log, paths
 from fleet.loop import Said
 from fleet.model import HostStatus, Rollout, RolloutState, Turn
+from fleet.recall import Recall
 from fleet.zk import Check, Conflict, Create, Delete, Op, Set, ZooKeeper, ZooKeeperTrouble
 
 _log = log.get()
 
 #: Transitions of one service in one cycle; more wait for the next, so that no service starves the others.
 STEPS_AT_ONCE = 20
+#: Turns given and taken back in one transaction: ZooKeeper takes no packet of more than a megabyte.
+TURNS_AT_ONCE = 500
+#: Hosts that a line of the log names.
+NAMED = 20
 #: Seconds after which a host that vanished in its turn counts as failed. A restart of its agent takes less.
 LOST_SECONDS = 30.0
 
@@ -45,6 +50,7 @@ class Controller:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._zk = zk
+        self._recall = Recall(zk, monotonic=monotonic)
         self._name = name
         self._metrics = metrics
         self._wake = wake
@@ -105,7 +111,7 @@ class Controller:
         """Take all steps that can be taken now; the sentence about where that ended."""
         try:
             for _ in range(STEPS_AT_ONCE):
-                snap = snapshot.read(self._zk, service, watch=True)
+                snap = snapshot.read(self._zk, self._recall, service, watch=True)
                 if snap is None:
                     return f"{service} is not configured"
                 self._known.add(service)
@@ -270,12 +276,16 @@ class Controller:
             given += changes.grant
         if not ops:
             return False
+        ops = ops[:TURNS_AT_ONCE]
         if snap.enabled_version is not None:
             ops.append(Check(paths.enabled(snap.service), snap.enabled_version))
         self._zk.ensure(paths.turns(snap.service))
         self._commit(fence, ops)
-        if given:
-            _log.info(f"{snap.service}: their turn: {', '.join(given)}", service=snap.service, serial=enabled.serial)
+        names = [op.path.rpartition("/")[2] for op in ops]
+        self._recall.forget(paths.turns(snap.service), names)
+        if given := sorted(set(names) & set(given)):
+            named = ", ".join(given[:NAMED]) + (f" and {len(given) - NAMED} more" if len(given) > NAMED else "")
+            _log.info(f"{snap.service}: their turn: {named}", service=snap.service, serial=enabled.serial)
         return True
 
 

@@ -22,7 +22,7 @@ def _snapshots(api: Api, who: Principal) -> dict[str, Snapshot]:
     found = {}
     for name in filter(who.reaches, api.store.services()):
         try:
-            snap = snapshot.read(api.store.zk, name, watch=False)
+            snap = snapshot.read(api.store.zk, api.store.recall, name, watch=False)
         except BadPayload:
             continue  # what cannot be read hides no other service; `GET /v1/services` says which and why
         if snap is not None:  # it may have been removed in between

@@ -6,7 +6,7 @@ anything else is ``BadPayload`` and concerns this service alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from fleet import paths
 from fleet.config import sentence
 from fleet.loop import Trouble
 from fleet.model import Ack, EdgeInfo, Enabled, HostStatus, Plan, Rollout, ServiceConfig, Turn, Wire
+from fleet.recall import Recall
 from fleet.zk import Node, ZooKeeper
 
 
@@ -25,6 +26,7 @@ class BadPayload(Trouble):
 
 
 W = TypeVar("W", bound=Wire)
+T = TypeVar("T")
 
 
 def parse(model: type[W], node: Node, path: str) -> W:
@@ -101,41 +103,22 @@ def read_edges(zk: ZooKeeper, fleet: Fleet) -> dict[str, EdgeInfo]:
     return found
 
 
-def _acks(zk: ZooKeeper, service: str, *, watch: bool) -> dict[str, Ack]:
-    names = zk.children(paths.acks(service), watch=watch)
-    nodes = zk.get_many([paths.ack(service, n) for n in names], watch=watch)
-    found = {}
-    for name in names:
-        node = nodes.get(paths.ack(service, name))
-        if node is None:
-            continue
-        try:
-            found[name] = parse(Ack, node, paths.ack(service, name))
-        except BadPayload as e:
-            found[name] = Ack(incarnation="?", error=str(e))
-    return found
+def _ack(node: Node, path: str) -> Ack:
+    try:
+        return parse(Ack, node, path)
+    except BadPayload as e:
+        return Ack(incarnation="?", error=str(e))
 
 
-def _hosts(zk: ZooKeeper, service: str, *, watch: bool) -> dict[str, HostStatus]:
-    names = zk.children(paths.hosts(service), watch=watch)
-    nodes = zk.get_many([paths.host(service, n) for n in names], watch=watch)
-    found = {}
-    for name in names:
-        node = nodes.get(paths.host(service, name))
-        if node is None:
-            continue
-        try:
-            found[name] = parse(HostStatus, node, paths.host(service, name))
-        except BadPayload as e:
-            found[name] = HostStatus(name=name, error=str(e))
-    return found
+def _host(node: Node, path: str) -> HostStatus:
+    try:
+        return parse(HostStatus, node, path)
+    except BadPayload as e:
+        return HostStatus(name=path.rpartition("/")[2], error=str(e))
 
 
-def _turns(zk: ZooKeeper, service: str, *, watch: bool) -> dict[str, Turn]:
-    names = zk.children(paths.turns(service), watch=watch)
-    nodes = zk.get_many([paths.turn(service, n) for n in names])
-    found = {n: nodes[paths.turn(service, n)] for n in names if paths.turn(service, n) in nodes}
-    return {n: parse(Turn, node, paths.turn(service, n)) for n, node in found.items()}
+def _turn(node: Node, path: str) -> Turn:
+    return parse(Turn, node, path)
 
 
 def lock_number(node: Node, path: str) -> int:
@@ -153,15 +136,22 @@ def _queue(zk: ZooKeeper, service: str, *, watch: bool) -> Queue | None:
     return Queue(place.version, parse(Rollout, node, path), node.version) if node else Queue(place.version, None)
 
 
-def read(zk: ZooKeeper, service: str, *, watch: bool) -> Snapshot | None:
-    """Everything about ``service``; None where it is not configured. ``watch``: changes wake the session's owner."""
+def read(zk: ZooKeeper, recall: Recall, service: str, *, watch: bool) -> Snapshot | None:
+    """Everything about ``service``; None where it is not configured. ``watch``: changes wake the session's owner.
+
+    ``recall`` is of the same session: what thousands say (acks, hosts, turns) is asked of ZooKeeper where it changed.
+    """
+
+    def below(parent: str, one: Callable[[Node, str], T]) -> dict[str, T]:
+        return recall.below(parent, zk.children(parent, watch=watch), one)
+
     config = zk.get(paths.config(service), watch=watch)
     if config is None:
         return None
     # Acks before the plan: an ack then never speaks of a plan that is newer than the one it is compared with.
-    acks = _acks(zk, service, watch=watch)
-    hosts = _hosts(zk, service, watch=watch)
-    turns = _turns(zk, service, watch=watch)
+    acks = below(paths.acks(service), _ack)
+    hosts = below(paths.hosts(service), _host)
+    turns = below(paths.turns(service), _turn)
     lock = zk.get(paths.active_rollout(service), watch=watch)
     path = paths.rollout(service, lock_number(lock, paths.active_rollout(service))) if lock else ""
     active = zk.get(path, watch=watch) if lock else None

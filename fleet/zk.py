@@ -9,7 +9,7 @@ With an ``Access`` the session authenticates, and every node that it makes carri
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,7 +190,23 @@ class ZooKeeper:
     def get_many(self, paths: Sequence[str], *, watch: bool = False) -> dict[str, Node]:
         """Those of ``paths`` that exist, all in flight at once; watches (off by default) only on those that exist."""
         wake = self._wake if watch else None
-        pending = [(p, self._client.get_async(p, watch=wake)) for p in paths]
+        return self._answers([(p, self._client.get_async(p, watch=wake)) for p in paths])
+
+    def get_watched(self, paths: Mapping[str, Callable[[], None]]) -> dict[str, Node]:
+        """Those of ``paths`` that exist, all in flight at once. When one next changes or ends, or the connection is in
+        doubt, its function is called, in another thread, and then ``wake``.
+        """
+
+        def told(changed: Callable[[], None]) -> Callable[[object], None]:
+            def tell(_: object) -> None:
+                changed()
+                self._wake()
+
+            return tell
+
+        return self._answers([(p, self._client.get_async(p, watch=told(changed))) for p, changed in paths.items()])
+
+    def _answers(self, pending: Iterable[tuple[str, Any]]) -> dict[str, Node]:
         found: dict[str, Node] = {}
         for path, answer in pending:
             try:

@@ -9,6 +9,7 @@ from barrier import snapshot
 from barrier.snapshot import BadPayload, Fleet, Snapshot, lock_number, parse
 from fleet import paths
 from fleet.model import Plan, Rollout, ServiceConfig
+from fleet.recall import Recall
 from fleet.zk import ZooKeeper
 
 #: Tries of a compare-and-set before giving up; each reads again.
@@ -29,6 +30,7 @@ class Refused(Exception):
 class Store:
     def __init__(self, zk: ZooKeeper) -> None:
         self.zk = zk
+        self.recall = Recall(zk)
 
     def services(self) -> list[str]:
         names = self.zk.children(paths.SERVICES, watch=False)
@@ -49,7 +51,7 @@ class Store:
         return snapshot.read_fleet(self.zk, watch=watch)
 
     def read(self, service: str, *, watch: bool = False) -> Snapshot:
-        found = snapshot.read(self.zk, service, watch=watch)
+        found = snapshot.read(self.zk, self.recall, service, watch=watch)
         if found is None:
             raise Refused("unknown", f"there is no service {service!r}", services=self.services())
         return found

@@ -8,7 +8,7 @@ server that lags behind, kill it at a write or just after one, lose an answer, r
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fleet.access import Right, Role, rights
@@ -169,6 +169,8 @@ class Session(ZooKeeper):
         #: The state that the last read was answered from; and the same for the last read of a node's children.
         self.read_from: Tree = server.now
         self.read_below: dict[str, Tree] = {}
+        #: What was read with a watch, what it was then, and who is told of its next change.
+        self._watched: list[tuple[str, Stored, Callable[[], None]]] = []
 
     # -- the session --
 
@@ -182,6 +184,7 @@ class Session(ZooKeeper):
         """The server gave the session up; the client, which may not know, gets a new one with its next call."""
         self.server.expire(self._id)
         self._id = self.server.session()
+        self._tell(None)
 
     @property
     def connected(self) -> bool:
@@ -199,7 +202,15 @@ class Session(ZooKeeper):
                 f.pause_in = None
                 f.meanwhile()
         if not self.connected:
+            self._tell(None)
             raise ZooKeeperTrouble("ZooKeeper at model did not answer")
+
+    def _tell(self, tree: Tree | None) -> None:
+        """Watches of what is another in ``tree`` fire, before anything is answered from it; None: all of them."""
+        over = [w for w in self._watched if tree is None or tree.get(w[0]) is not w[1]]
+        self._watched = [w for w in self._watched if tree is not None and tree.get(w[0]) is w[1]]
+        for _, _, changed in over:
+            changed()
 
     # -- reading --
 
@@ -208,6 +219,7 @@ class Session(ZooKeeper):
         newest = len(self.server.states) - 1
         self._seen = max(self._seen, newest - self.faults.behind)
         self.read_from = self.server.states[self._seen]
+        self._tell(self.read_from)
         return self.read_from
 
     def get(self, path: str, *, watch: bool = True) -> Node | None:
@@ -219,6 +231,11 @@ class Session(ZooKeeper):
         if wanted:
             self.read_below[_parent(wanted[0])] = tree
         return {p: Node(s.data, s.version, s.owner) for p in wanted if (s := tree.get(p)) is not None}
+
+    def get_watched(self, wanted: Mapping[str, Callable[[], None]]) -> dict[str, Node]:
+        found = self.get_many(list(wanted))
+        self._watched += [(p, self.read_from[p], wanted[p]) for p in found]
+        return found
 
     def children(self, path: str, *, watch: bool = True) -> tuple[str, ...]:
         start = f"{path}/"
