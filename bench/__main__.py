@@ -8,12 +8,13 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from bench import counting, edges, loading, nginx_engine, throughput, transfer
+from bench import counting, edges, loading, nginx_engine, scale, throughput, transfer
 from bench.measure import CONNECTIONS, Row, Spoiled
 from bench.servers import STORAGE, Missing, cores, need, version
 from edge.catalog import SETTLE
@@ -25,40 +26,57 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--seconds", type=int, default=2, help="of load in each round")
     parser.add_argument("--rounds", type=int, default=5, help="measured, ours and the other's in turn")
+    parser.add_argument(
+        "--only", choices=_NAMES, action="append", help="these alone; docs/benchmarks.md stays as it is"
+    )
     parser.add_argument("--no-page", action="store_true", help=f"leave docs/{_PAGE.name} as it is")
     options = parser.parse_args()
     err = Console(stderr=True)
+    wanted = options.only or _NAMES
     try:
-        need("wrk", "taskset", "varnishd", "nginx", "gcc")
+        if set(wanted) - _ALONE:
+            need("wrk", "taskset", "varnishd", "nginx", "gcc")
     except Missing as e:
         err.print(str(e))
         return 2
     found: list[Row] = []
     busy = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="pinrail-bench-", dir=_memory(), ignore_cleanup_errors=True) as name:
-        benches = (
-            throughput.rows(Path(name), seconds=options.seconds, rounds=options.rounds),
-            loading.rows(Path(name), rounds=options.rounds),
-            counting.rows(Path(name) / "counting", seconds=options.seconds, rounds=options.rounds),
-            edges.rows(Path(name) / "edges", rounds=options.rounds),
-            nginx_engine.rows(Path(name), seconds=options.seconds, rounds=options.rounds),
-            transfer.rows(Path(name) / "transfer", rounds=options.rounds),
-        )
+        benches = _benches(Path(name), options.seconds, options.rounds)
         try:
-            for row in itertools.chain(*benches):
+            for row in itertools.chain.from_iterable(benches[w] for w in wanted):
                 err.print(f"{row.name}: {row.cpu.text('.2f') if row.cpu else row.ours}", highlight=False)
                 found.append(row)
         except Spoiled as e:
             err.print(f"a round was spoiled, nothing is written: {e}", highlight=False)
             return 1
     Console(width=None if sys.stdout.isatty() else 180).print(_table(found))
-    if not options.no_page:
+    if not options.no_page and not options.only:
         command = " ".join(["python -m bench", *sys.argv[1:]]) if len(sys.argv) > 1 else "make bench"
         programs = ", ".join(
             f"{name} {version(program)}" for name, program in _PROGRAMS.items() if shutil.which(program)
         )
         _PAGE.write_text(_page(found, command, options.seconds, options.rounds, busy, programs))
     return 0
+
+
+#: In the order of the page.
+_NAMES = ("throughput", "loading", "counting", "edges", "nginx_engine", "transfer", "scale")
+#: Those that need no programs but those that ``script/setup`` installs.
+_ALONE = frozenset({"transfer", "scale"})
+
+
+def _benches(directory: Path, seconds: int, rounds: int) -> dict[str, Iterator[Row]]:
+    """Each begins when its first row is asked for."""
+    return {
+        "throughput": throughput.rows(directory, seconds=seconds, rounds=rounds),
+        "loading": loading.rows(directory, rounds=rounds),
+        "counting": counting.rows(directory / "counting", seconds=seconds, rounds=rounds),
+        "edges": edges.rows(directory / "edges", rounds=rounds),
+        "nginx_engine": nginx_engine.rows(directory, seconds=seconds, rounds=rounds),
+        "transfer": transfer.rows(directory / "transfer", rounds=rounds),
+        "scale": scale.rows(directory / "scale"),
+    }
 
 
 def _memory() -> str | None:
@@ -110,6 +128,11 @@ loads.
 Builds are {transfer.FILES} files of {transfer.BYTES // 1000} kB, fetched by {transfer.HOSTS} hosts at once from a real
 S3 in Python that shares the cores; the ratio is of seconds. Ours are checked against digest and limits, and durable;
 the other side's are neither.
+Rollouts at size are driven by the real barrier service on a real ZooKeeper, which all sessions share this machine with.
+Edges and hosts are thin there: each has a session of its own and does to ZooKeeper what an agent does during a rollout,
+but that edges count the members of a version and do not read what each says (an agent reads it once), and that nobody
+looks again without cause, as agents do every few seconds. Hosts install nothing. Bytes are the kernel's count for the
+barrier service (both its sessions), the thin sessions' own for the others.
 Not measured here: TLS, large bodies, many objects, contention between cores.
 
 What a hit costs more is spent in varnishd, not in the kernel. Counted in instructions (callgrind, once, by hand; the

@@ -1,7 +1,10 @@
-"""What ``make bench`` says of what it measured; the measuring itself is not a test's matter."""
+"""What ``make bench`` says of what it measured; and that thin edges and hosts go through a rollout, a few of them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from bench import scale
 from bench.__main__ import _page
 from bench.measure import Round, Samples, compared
 
@@ -22,3 +25,17 @@ def test_the_page_says_how_it_was_made() -> None:
     assert "| hit | 90 (90–90) requests/s | 100 (100–100) requests/s, bare | 0.90 (0.90–0.90) | " in page
     assert "; Varnish 7.1.1." in page
     assert "| ≥ 0.93 |" in page
+
+
+def test_a_small_fleet_of_thin_parts_goes_through_rollouts(tmp_path: Path) -> None:
+    """As many sessions as that are one: each edge asks as much in a fleet of twenty as in one of five."""
+    few, more = scale.measure(tmp_path, (5, 20), 50)
+    assert (few.edges, more.edges) == (5, 20)
+    for m in (few, more):
+        assert set(m.steps) == {"withdraw", "install", "offer", "switch"}
+        assert 0 < sum(m.steps.values()) <= m.seconds
+        # A host has a turn, a slot that changes hands and something to say of it; an edge a few plans to ack.
+        assert m.of_hosts.requests >= 50 * 5
+        assert m.of_edges.requests >= m.edges * 6
+        assert m.memory > 10
+    assert more.of_edges.requests / 20 <= 1.5 * few.of_edges.requests / 5
