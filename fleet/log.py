@@ -6,12 +6,13 @@ what its hosts are to run, came from: whoever reads that calls ``belongs``, and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import structlog
 
@@ -87,9 +88,25 @@ def _unquote(value: str) -> str:
         return value
 
 
+class Lossy:
+    """``sys.stderr``; what cannot be written (a full disk, no reader) is lost: nobody ends for its log."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stderr
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def configure(level: int = logging.INFO, **bound: str) -> None:
     """``bound`` are the pairs that every line of this process carries, e.g. ``edge="edge-1"``."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    stderr = cast("TextIO", Lossy())
+    logging.basicConfig(stream=stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger("kazoo").setLevel(logging.ERROR)
 
     def _bind(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -108,7 +125,7 @@ def configure(level: int = logging.INFO, **bound: str) -> None:
             _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stderr),
         cache_logger_on_first_use=True,
     )
 

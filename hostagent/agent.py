@@ -121,7 +121,7 @@ class HostAgent:
             except Trouble as trouble:
                 troubles[service] = f"{service}: {trouble}"
             except OSError as e:  # the disk; what is on it of one service keeps no other from being looked after
-                troubles[service] = f"{service}: {e.strerror} ({e.filename})"
+                troubles[service] = f"{service}: {self._layout.said(e)}"
         self._metrics.slots((name, slot) for name, agent in self._services.items() for slot in agent.seen)
         if troubles:
             raise Trouble(Said(troubles))

@@ -6,6 +6,7 @@ be short, because a unix socket's path holds 107 bytes.
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,13 @@ class Layout:
                 f"the path {layout.supervisor_socket} is too long for a socket: set `run` to a shorter directory"
             )
         return layout
+
+    def said(self, e: OSError) -> str:
+        """What went wrong, and where: a write that finds no room does not say on which disk."""
+        why = e.strerror or str(e)
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return f"{why} ({e.filename})" if e.filename else why
+        return f"{why} (on the disk of {self.directory}: {e.filename or 'make room there'})"
 
     # -- the host --
 

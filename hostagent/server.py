@@ -23,7 +23,7 @@ def prepare(config: HostConfig) -> list[str]:
     for directory in (layout.conf_d, layout.logs, layout.run):
         directory.mkdir(parents=True, exist_ok=True)
     write_atomic(layout.supervisord_conf, text(layout), mode=0o600)
-    return [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(layout.supervisord_conf)]
+    return [sys.executable, "-P", "-m", "fleet.supervisord_main", "-n", "-c", str(layout.supervisord_conf)]
 
 
 def text(layout: Layout) -> str:

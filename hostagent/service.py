@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from fleet import log, paths
 from fleet.config import sentence
 from fleet.files import write_atomic
-from fleet.loop import Trouble
 from fleet.model import Enabled, Endpoint, HostStatus, Member, ServiceConfig, Slot, SlotState, Turn, decode
 from fleet.zk import ZooKeeper
 from hostagent import failpoint, machine, plan, report
@@ -61,12 +60,11 @@ class ServiceAgent:
             return f"{self.service}: has no config yet"
         decision = plan.decide(view)
         self._register(view, decision)
-        reached = self._reach(view, decision)
+        reached, unkept = self._reach(view, decision)
         self._jobs.drive(decision, view.config, view.enabled.serial if view.enabled else 0, running)
         errors = self._jobs.errors
-        return self._report(
-            report.states(decision, errors), report.error(view, decision, errors), reached, view.enabled
-        )
+        error = report.error(view, decision, errors) or unkept
+        return self._report(report.states(decision, errors), error, reached, view.enabled)
 
     def leave(self, running: dict[int, list[Process]]) -> bool:
         """The service was removed: register nothing, stop what runs. True once nothing is left of it to do.
@@ -146,10 +144,11 @@ class ServiceAgent:
         for build in new:
             failpoint.at(self.service, build, "register.after")
 
-    def _reach(self, view: View, decision: plan.Decision) -> int:
-        """The serial to report; kept on disk when it is new."""
+    def _reach(self, view: View, decision: plan.Decision) -> tuple[int, str | None]:
+        """The serial to report, kept on disk when it is new; and why that could not be."""
         if view.enabled is None:
-            return 0
+            return 0, None
+        unkept = None
         if decision.complete and not view.reached.matches(view.enabled):
             new = Reached(serial=view.enabled.serial, builds=view.enabled.builds)
             file = self._layout.reached(self.service)
@@ -160,11 +159,12 @@ class ServiceAgent:
                 write_atomic(file, new.encode())
                 failpoint.at(self.service, newest, "reached.after")
             except OSError as e:
-                raise Trouble(f"cannot write {file}: {e.strerror}") from e
-            return new.serial
+                unkept = f"cannot write {file}: {self._layout.said(e)}"
+            else:
+                return new.serial, None
         # A serial from before somebody began to count anew says nothing about this one.
         behind = view.reached.serial < view.enabled.serial
-        return view.reached.serial if behind or view.reached.matches(view.enabled) else 0
+        return (view.reached.serial if behind or view.reached.matches(view.enabled) else 0), unkept
 
     # -- for the host's agent --
 

@@ -92,8 +92,7 @@ class Steps:
                 case w.Prune(builds):
                     self._prune(builds)
         except OSError as e:
-            where = f" ({e.filename})" if e.filename else ""
-            raise StepFailed(f"{w.step(work)} of {self._service}: {e.strerror or e}{where}") from e
+            raise StepFailed(f"{w.step(work)} of {self._service}: {self._layout.said(e)}") from e
 
     def _fetch(self, build: str, digest: str, config: ServiceConfig, give_up: Callable[[], None]) -> None:
         begun = time.monotonic()

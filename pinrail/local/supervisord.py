@@ -112,7 +112,7 @@ def start(
     write_atomic(config, text, 0o600)
     with (logs / "supervisord.out.log").open("ab") as out:
         child = subprocess.Popen(
-            (sys.executable, "-P", "-W", "ignore", "-m", "supervisor.supervisord", "-n", "-s", "-c", str(config)),
+            (sys.executable, "-P", "-W", "ignore", "-m", "fleet.supervisord_main", "-n", "-s", "-c", str(config)),
             env=environment(fleet_id),
             cwd=directory,
             stdin=subprocess.DEVNULL,

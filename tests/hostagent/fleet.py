@@ -57,6 +57,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.say(503, {"build": BUILD})
         if self.path == "/healthz" and MODE == "liar":
             return self.say(200, {"build": "another"})
+        if self.path == "/loud":
+            print("loud " * 20000, flush=True)
         if self.path.startswith("/slow"):
             time.sleep(float(self.path.partition("=")[2]))
         self.say(200, {"build": BUILD, "pid": os.getpid(), "slot": os.environ["PINRAIL_SLOT"],
@@ -155,7 +157,9 @@ class Machine:
         directory_key: str = "",
         user: str | None = None,
         name: str = "host-1",
+        keys: str = "",
     ) -> None:
+        """``keys``: more lines of the host's file."""
         self.name = name
         self.user = user
         self.python = sys.executable
@@ -171,7 +175,7 @@ class Machine:
             f'directory = "{directory_key or directory}"\nmetrics = "{self.metrics}"\nnginx_user = "www-data"\n'
             # Services run as users of their own, and this test's Python may lie where only root can read.
             f'path = ["/usr/bin"]\n'
-            f"every = 0.5\nsession_seconds = 2\n"
+            f"every = 0.5\nsession_seconds = 2\n{keys}\n"
             f'[s3]\nendpoint = "{s3.endpoint}"\nbucket = "{s3.bucket}"\ncredentials = "{s3.credentials}"\n'
         )
         self.supervisor = Supervisor(directory / "run" / "supervisor.sock")
@@ -283,8 +287,9 @@ class Host:
     def publish(self, build: str, mode: str = "ok", *, extra: Mapping[str, str | bytes] | None = None) -> str:
         data = archive({"serve.py": SERVE, "mode": mode, **(extra or {})})
         self.digests[build] = digest_of(data)
+        unpacked = 10**7 + sum(map(len, (extra or {}).values()))
         manifest = Manifest(
-            service=self.service, build=build, digest=self.digests[build], size=len(data), unpacked=10**8, files=10
+            service=self.service, build=build, digest=self.digests[build], size=len(data), unpacked=unpacked, files=10
         )
         self.store.put_new(archive_key(self.service, build), data, "application/zstd")
         self.store.put_new(manifest_key(self.service, build), manifest.encode(), "application/json")
