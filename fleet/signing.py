@@ -105,7 +105,7 @@ def vouched(
     """The signature that lets a host have the build. ``now`` is Unix time, for expiries; raises NotVouched."""
     pinned = {k.id: k for k in keys}
     what = f"{manifest.service} {manifest.build}"
-    why = "is not signed"
+    why, remedy = "is not signed", f"; sign it anew: pinrail build sign {what} --key FILE"
     for s in signatures:
         if s.key not in pinned:
             why = f"is signed by the key {s.key}, which is not among the pinned ones ({', '.join(pinned) or 'none'})"
@@ -113,9 +113,10 @@ def vouched(
             why = f"has a signature of the key {s.key} that is for something else: it was tampered with"
         elif s.counter < revoked_below:
             why = f"was revoked: its counter is {s.counter}, and all below {revoked_below} are"
+            remedy = "; publish and release a build after it"
         elif s.expires is not None and s.expires <= now:
             when = datetime.fromtimestamp(s.expires, UTC).isoformat(timespec="minutes")
             why = f"has a signature that expired {when}"
         else:
             return s
-    raise NotVouched(f"{what} {why}; sign it anew: pinrail build sign {what} --key FILE")
+    raise NotVouched(f"{what} {why}{remedy}")

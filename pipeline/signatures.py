@@ -84,8 +84,13 @@ def sign(store: ObjectStore, manifest: Manifest, key: PrivateKey, *, expires: in
 
 
 def _highest(store: ObjectStore, service: str) -> int:
+    return max(counters(store, service).values(), default=0)
+
+
+def counters(store: ObjectStore, service: str) -> dict[str, int]:
+    """Every signed build's counter: the highest, where several keys vouch for it. Raises BadSignatures, Trouble."""
     prefix, end = build_prefix(service), "/manifest.sig"
     names = [k.removeprefix(prefix).removesuffix(end) for k in store.keys(prefix) if k.endswith(end)]
     with ThreadPoolExecutor(_READERS) as pool:
-        found = pool.map(lambda build: read(store, service, build), names)
-        return max((s.counter for signatures in found for s in signatures), default=0)
+        found = zip(names, pool.map(lambda build: read(store, service, build), names), strict=True)
+        return {build: max(s.counter for s in signatures) for build, signatures in found if signatures}

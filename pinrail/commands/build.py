@@ -1,4 +1,4 @@
-"""``pinrail build publish|sign|list|show|verify|key``: builds in the object store."""
+"""``pinrail build publish|sign|revoke|list|show|verify|key``: builds in the object store."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 builds = typer.Typer(
     name="build",
     no_args_is_help=True,
-    help="Builds in S3: publish, sign, list, show, verify.",
+    help="Builds in S3: publish, sign, revoke, list, show, verify.",
     epilog="S3 is found by PINRAIL_S3_BUCKET and PINRAIL_S3_ENDPOINT with AWS's own variables for region and "
     "credentials, else through the local fleet's directory. The key that signs is --key, else the file that "
     "PINRAIL_SIGNING_KEY names, else the local fleet's.",
@@ -201,6 +201,44 @@ def sign(
         manifest = pipeline.show(store, service, build)
         made = signatures.sign(store, manifest, signer, expires=_until(valid_days))
         typer.echo(made.model_dump_json() if as_json else f"{service} {build} is {_said(made)}")
+
+
+@builds.command("revoke")
+def revoke(
+    service: Service,
+    build: BuildName,
+    reason: Annotated[str, typer.Option(help="Why; kept in the audit.")] = "",
+    even_served: Annotated[
+        bool, typer.Option("--even-served", help="Although clients are being served by one of them.")
+    ] = False,
+    directory: Dir = None,
+    as_json: Json = False,
+) -> None:
+    """No host starts BUILD any more, nor a build signed before it. What runs goes on; hosts never forget."""
+    from pinrail.connect import barrier_service
+    from pipeline import signatures
+
+    with _store(directory) as store, barrier_service(directory, "admin") as client:
+        found = signatures.counters(store, service)
+        if build not in found:
+            raise CommandError(f"{service} {build} is not signed: there is nothing to revoke", 1)
+        below = found[build] + 1
+        revoked = sorted(b for b, counter in found.items() if counter < below)
+        seen = client.service(service)
+        served = sorted(set(revoked) & set(seen["plan"]["serving"]))
+        if served and not even_served:
+            raise CommandError(
+                f"{', '.join(served)} would be revoked and is served: a host that restarts would not start it again; "
+                "release a later build first, or say --even-served",
+                1,
+            )
+        if seen["config"]["revoked_below"] < below:
+            config = {**seen["config"], "revoked_below": below}
+            client.configure(service, config, reason or f"revoke {build}", seen["plan"]["epoch"])
+        if as_json:
+            typer.echo(json.dumps({"service": service, "revoked_below": below, "revoked": revoked}))
+        else:
+            typer.echo(f"no host starts these builds of {service} any more: {', '.join(revoked)}")
 
 
 @builds.command("key")

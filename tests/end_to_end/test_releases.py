@@ -147,3 +147,20 @@ def test_a_host_that_cannot_start_a_build_pauses_the_rollout_and_an_abort_puts_e
     refused = run("build", "publish", other, "--service", "ngapp", "--build", "e2e-sick", *at)
     assert refused.returncode == 1
     assert "e2e-sick" in refused.stderr
+
+
+def test_what_was_revoked_starts_nowhere_although_it_is_on_every_disk(fleet: FleetState) -> None:
+    at = ("--dir", fleet.directory)
+    served_now = run("build", "revoke", "ngapp", "e2e-b", *at)
+    assert (served_now.returncode, "--even-served" in served_now.stderr) == (1, True), served_now.stderr
+    unknown = run("build", "revoke", "ngapp", "e2e-z", *at)
+    assert (unknown.returncode, "e2e-z is not signed" in unknown.stderr) == (1, True), unknown.stderr
+    done = run("build", "revoke", "ngapp", "b2", "--reason", "it leaks", "--json", *at)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["revoked"] == ["a1", "b2"], "and what was signed before it"
+    assert "it leaks" in run("audit", "ngapp", "--last", 1, *at).stdout
+    refused = run("deploy", "ngapp", "a1", "--wait", "--timeout", 90, *at, seconds=120)
+    assert refused.returncode == 1, refused.stderr
+    assert "ngapp a1 was revoked" in refused.stderr
+    assert run("rollout", "abort", "ngapp", "--wait", *at, seconds=120).returncode == 0
+    assert [served(e.url)[0] for e in fleet.edges] == ["e2e-b", "e2e-b"]
