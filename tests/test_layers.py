@@ -22,7 +22,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "botocore": ("fleet.s3",),
     "subprocess": ("fleet.proc", "edge.flips", "pinrail.local.supervisord"),
     "multiprocessing": (),
-    "supervisor": (),
+    "supervisor": ("fleet.supervisord_main",),
     "xmlrpc": ("fleet.supervisord",),
     "swift": ("pinrail.local.s3server", "pinrail.local.s3auth"),
     "eventlet": ("pinrail.local.s3server", "pinrail.local.s3auth"),
