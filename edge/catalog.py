@@ -39,7 +39,7 @@ class Service:
     held: Mapping[str, str] = field(default_factory=dict)
     #: What of the service cannot be read or believed: kind -> one sentence.
     faults: dict[str, str] = field(default_factory=dict)
-    #: Members that have left and are still in what Varnish uses: (version, endpoint).
+    #: Members that have left and may still be in what Varnish uses: (version, endpoint).
     left: frozenset[tuple[str, str]] = frozenset()
     #: When the members that have changed are to be taken.
     settles_at: float | None = None
@@ -148,13 +148,13 @@ class Catalog:
                 _log.warning("a server set shrank beyond belief", service=name, what=sentence)
             s.held = accepted.held
             self._on_held(name, s.held)
+        s.left = (_endpoints(s.sets) | _endpoints(s.before or {})) - _endpoints(accepted.sets)
         if dict(accepted.sets) == dict(s.sets):
-            s.settles_at, s.left = None, frozenset()
+            s.settles_at = None
             return
         now = self._clock()
         if s.settles_at is None:
             s.settles_at = now + SETTLE + SPREAD * self._chance()
-        s.left = _endpoints(s.sets) - _endpoints(accepted.sets)
         due = max(s.settles_at, s.taken_at + INTERVAL)
         if not at_once and now < due:
             self._due = min(due - now, self._due if self._due is not None else due - now)

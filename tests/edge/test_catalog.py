@@ -78,6 +78,23 @@ def test_who_left_is_named_before_the_set_is_taken() -> None:
     assert bed.catalog["app"].left == {("A", "10.0.0.3:8000")}
 
 
+def test_who_left_is_named_until_what_has_him_is_not_in_use_any_more() -> None:
+    bed = Bed()
+    bed.see(A=hosts(1, 2, 3))
+    bed.now = 10.0
+    bed.see(A=hosts(1, 2))
+    bed.now += SETTLE
+    for _ in range(2):  # it is taken, and then the VCL without him is being loaded
+        assert bed.see(A=hosts(1, 2)) is None
+        assert bed.catalog["app"].left == {("A", "10.0.0.3:8000")}
+    bed.see(A=hosts(1, 2, 3))
+    assert not bed.catalog["app"].left, "he is back"
+    bed.see(A=hosts(1, 2))
+    bed.catalog.settled("app")
+    bed.see(A=hosts(1, 2))
+    assert not bed.catalog["app"].left
+
+
 def test_another_version_is_taken_at_once() -> None:
     bed = Bed()
     bed.see(A=hosts(1))
