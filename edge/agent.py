@@ -85,11 +85,16 @@ class Agent:
     def cycle(self) -> str:
         self._revisit.begin()
         try:
+            if self._reading.commits():
+                self._commit()
             rostered = self._presence.register()
             self._leaving = self._presence.leaving()
             self._take()
         except ZooKeeperTrouble as e:
             raise ZooKeeperTrouble(f"{e}; serving {', '.join(self._catalog) or 'nothing'} as before") from e
+        except VarnishTrouble as e:
+            self._report.nothing(self._renderings.wants(self._catalog), self._driver.nothing, str(e))
+            raise
         wants = self._renderings.wants(self._catalog)
         try:
             seen = self._converge(wants, rostered)
@@ -119,6 +124,12 @@ class Agent:
             self._catalog.take_own(name, self._own.read(name))
 
     # -- apply, confirm, report --
+
+    def _commit(self) -> None:
+        """The instant at which a fleet switches is as long as this takes on each edge. What else there is to do, the
+        acknowledgement included, follows."""
+        wants = self._renderings.wants(self._catalog)
+        self._tell_hooks(wants, self._driver.commit(wants))
 
     def _converge(self, wants: Sequence[Want], rostered: bool) -> Observed:
         """Do what there is to do, looking before each step. Acknowledges after commits, and at the end."""

@@ -21,7 +21,7 @@ _log = log.get()
 
 #: Member changes are taken together: this long after the first, at random up to so much later, so that not all edges
 #: compile (and their new probes ask) at once; and not more often than every so many seconds.
-SETTLE, SPREAD, INTERVAL = 0.3, 0.2, 1.0
+SETTLE, SPREAD, INTERVAL = 0.1, 0.1, 1.0
 
 
 @dataclass
@@ -97,6 +97,16 @@ class Catalog:
         for name, s in seen.items():
             self._take(name, s)
         return self._due
+
+    def commit(self, name: str, seen: Plan) -> bool:
+        """Adopt ``seen`` where it is the known plan with its staged change committed; was it?"""
+        known = self._services[name]
+        if known.plan.staged is None or seen.epoch <= known.plan.epoch:
+            return False
+        if seen.routing() != known.plan.committed().routing():
+            return False
+        known.plan = seen
+        return True
 
     def take_own(self, name: str, text: str) -> None:
         """Adopt the operator's own VCL. What was there before serves until the new one is ready, if ever it is."""

@@ -55,22 +55,17 @@ def address(text: str) -> str | None:
     return str(at)
 
 
-def unusable(m: Member) -> str | None:
-    """Why no request can go to ``m``, ever; None where one can."""
-    if address(m.serviceEndpoint.host) is None:
+def host(m: Member) -> Host | str | None:
+    """Where ``m`` takes requests; None where it takes none, for it is stopping; a sentence where none ever can."""
+    at = address(m.serviceEndpoint.host)
+    if at is None:
         return f"{m.serviceEndpoint.host[:100]!r} is not the IP address of a host"
-    return None
+    return Host(at, m.serviceEndpoint.port, m.weight) if m.status == "ALIVE" else None
 
 
-def hosts(members: Iterable[Member]) -> tuple[Host, ...]:
-    """Those that take requests, sorted. A member that is stopping, or whose address is none, takes none."""
-    found: dict[tuple[str, int], Host] = {}
-    for m in members:
-        at = address(m.serviceEndpoint.host)
-        if m.status == "ALIVE" and at is not None:
-            port = m.serviceEndpoint.port
-            found[at, port] = Host(at, port, m.weight)
-    return tuple(sorted(found.values()))
+def hosts(found: Iterable[Host]) -> tuple[Host, ...]:
+    """Sorted, one an endpoint."""
+    return tuple(sorted({h.endpoint: h for h in found}.values()))
 
 
 def accept(last: Sets, seen: Sets, plan: Plan) -> Accepted:

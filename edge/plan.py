@@ -154,19 +154,21 @@ def decide(wants: Sequence[Want], look: Look, memory: Memory, why_red: str | Non
     have, points = loaded(look), targets(look)
     coming = [_next(choices, memory) for w in wants for choices in (w.current, w.staged)]
     waiting = frozenset(r.name for r in coming if r and r.name in have and r.name not in memory.ready)
-    for phase in (_commits, _loads_current, _root, _loads_staged, _discards, _cuts):
+    if actions := commits(wants, look, memory.ready):
+        return Step(actions, waiting)
+    for phase in (_loads_current, _root, _loads_staged, _discards, _cuts):
         if actions := phase(wants, look, memory, why_red, have, points):
             return Step(actions, waiting)
     return Step((), waiting)
 
 
-def _commits(
-    wants: Sequence[Want], look: Look, memory: Memory, _: str | None, have: dict[str, Vcl], points: dict[str, str]
-) -> tuple[Action, ...]:
+def commits(wants: Sequence[Want], look: Look, ready: frozenset[str]) -> tuple[Action, ...]:
+    """For each service the newest that is ``ready``, where something else is in use. Compiles nothing."""
+    have, points = loaded(look), targets(look)
     found = []
     for w in wants:
         label = render.label(w.service)
-        best = _first(w.current, have, memory.ready)
+        best = _first(w.current, have, ready)
         if best and points.get(label) != best.name:
             found.append(Label(label, best.name))
     return tuple(found)

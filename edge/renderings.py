@@ -98,5 +98,4 @@ def _choices(s: Service, routing: Plan) -> list[Given]:
     good = own if s.own_before is None else s.own_before
     inputs = [(s.sets, own), (s.sets, good), *([(s.before, good)] if s.before is not None else [])]
     distinct = [given for i, given in enumerate(inputs) if given not in inputs[:i]]
-    plan = routing.model_copy(update={"epoch": 0, "staged": None, "updated_by": "", "rollout": None})
-    return [(plan, s.config, sets, text) for sets, text in distinct]
+    return [(routing.routing(), s.config, sets, text) for sets, text in distinct]

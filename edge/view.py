@@ -7,7 +7,7 @@ and then, because a host may change its weight in place.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -42,7 +42,8 @@ class Seen:
 class View:
     def __init__(self, zk: ZooKeeper) -> None:
         self._zk = zk
-        self._members: dict[str, Node] = {}
+        #: Path -> what the member there is; see ``_member``.
+        self._members: dict[str, Host | str | None] = {}
         self._read_all = 0.0
 
     def services(self) -> dict[str, Seen]:
@@ -55,6 +56,14 @@ class View:
         found = {s: self._service(s, used, fresh) for s in self._zk.children(paths.SERVICES) if _valid(s)}
         self._members = {p: n for p, n in self._members.items() if p in used}
         return {s: seen for s, seen in found.items() if seen is not None}
+
+    def plans(self, services: Iterable[str]) -> dict[str, Plan]:
+        """The plans of ``services``, as far as they can be read. Raises ZooKeeperTrouble."""
+        at = {paths.plan(s): s for s in services}
+        found = {
+            at[p]: _decoded("plan", at[p], Plan, n, {}) for p, n in self._zk.get_many(list(at), watch=True).items()
+        }
+        return {s: plan for s, plan in found.items() if plan is not None}
 
     def removed(self) -> frozenset[str]:
         """Services that an operator removed. Raises ZooKeeperTrouble."""
@@ -78,25 +87,23 @@ class View:
             faults["members"] = f"members that take no requests: {'; '.join(wrong[:_NAMED])}{more}"
         return Seen(config, plan, sets, faults)
 
-    def _set(self, s: str, version: str, used: set[str], fresh: bool) -> tuple[list[Member], list[str]]:
-        """The members of ``version``, and what is wrong with those that are none."""
+    def _set(self, s: str, version: str, used: set[str], fresh: bool) -> tuple[list[Host], list[str]]:
+        """The hosts of ``version`` that take requests, and what is wrong with members that never can."""
         names = self._zk.children(paths.serverset(s, version))
-        wanted = {name: paths.member(s, version, name) for name in names}
-        used.update(wanted.values())
-        self._members |= self._zk.get_many([p for p in wanted.values() if fresh or p not in self._members])
-        found: list[Member] = []
-        wrong: list[str] = []
-        for name, path in wanted.items():
-            if path not in self._members:
-                continue  # it left between the two reads
-            faults: dict[str, str] = {}
-            member = _decoded("member", name, Member, self._members[path], faults)
-            why = faults.get("member") if member is None else members.unusable(member)
-            if why:
-                wrong.append(why)
-            elif member is not None:
-                found.append(member)
-        return found, wrong
+        wanted = {paths.member(s, version, name): name for name in names}
+        used.update(wanted)
+        read = self._zk.get_many([p for p in wanted if fresh or p not in self._members])
+        self._members |= {path: _member(wanted[path], node) for path, node in read.items()}
+        # One that is not there has left between the two reads.
+        found = [self._members[path] for path in wanted if path in self._members]
+        return [h for h in found if isinstance(h, Host)], [what for what in found if isinstance(what, str)]
+
+
+def _member(name: str, node: Node) -> Host | str | None:
+    """As ``members.host`` says; a sentence too where the node holds no member."""
+    faults: dict[str, str] = {}
+    member = _decoded("member", name, Member, node, faults)
+    return members.host(member) if member is not None else faults["member"]
 
 
 def _valid(name: str) -> bool:

@@ -208,6 +208,10 @@ class Plan(Wire):
             raise ValueError("the staged generation must be newer than the plan's")
         return self
 
+    def routing(self) -> Plan:
+        """What of the plan decides a request: all but its epoch, what is staged, and who wrote it."""
+        return self.model_copy(update={"epoch": 0, "staged": None, "updated_by": "", "rollout": None})
+
     def committed(self) -> Plan:
         """The routing after the staged change: what an edge holds warm, and what the plan says once it is committed.
 

@@ -63,9 +63,9 @@ def test_edges_do_not_all_take_a_change_at_once() -> None:
         bed.see(A=hosts(1))
         bed.now = 10.0
         due.append(bed.see(A=hosts(1, 2)))
-        bed.now += 0.1
+        bed.now += SETTLE / 2
         bed.chance = 0.9
-        assert bed.see(A=hosts(1, 2, 3)) == pytest.approx((due[-1] or 0) - 0.1), "drawn once a change"
+        assert bed.see(A=hosts(1, 2, 3)) == pytest.approx((due[-1] or 0) - SETTLE / 2), "drawn once a change"
     assert due == pytest.approx([SETTLE, SETTLE + SPREAD / 2, SETTLE + SPREAD])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge.members import Host, accept, address, hosts, unusable, wanted
+from edge.members import Host, accept, address, host, hosts, wanted
 from fleet.model import Endpoint, Member, Plan, Preview
 
 PLAN = Plan(default="B", serving=("C", "B"))
@@ -60,8 +60,9 @@ def test_stopping_members_and_addresses_that_are_none_take_no_requests() -> None
     def member(host: str, **more: object) -> Member:
         return Member.model_validate({"serviceEndpoint": Endpoint(host=host, port=80), **more})
 
-    found = hosts([member("10.0.0.1", weight=3), member("10.0.0.2", status="STOPPING"), member('x"; }')])
-    assert found == (Host("10.0.0.1", 80, 3),)
+    assert host(member("10.0.0.1", weight=3)) == Host("10.0.0.1", 80, 3)
+    assert host(member("10.0.0.2", status="STOPPING")) is None
+    assert host(member('x"; }')) == "'x\"; }' is not the IP address of a host"
 
 
 @pytest.mark.parametrize(
@@ -74,13 +75,13 @@ def test_stopping_members_and_addresses_that_are_none_take_no_requests() -> None
 )
 def test_an_address_is_an_ip_address_in_one_spelling(text: str, meant: str | None) -> None:
     assert address(text) == meant
-    said = unusable(Member(serviceEndpoint=Endpoint(host=text, port=80)))
-    assert (said is None) == (meant is not None)
+    found = host(Member(serviceEndpoint=Endpoint(host=text, port=80)))
+    assert found == Host(meant, 80) if meant else isinstance(found, str)
 
 
 def test_one_endpoint_registered_twice_is_one_host() -> None:
-    members = [Member(serviceEndpoint=Endpoint(host=h, port=80)) for h in ("::1", "0::1", "::1")]
-    assert hosts(members) == (Host("::1", 80),)
+    found = [host(Member(serviceEndpoint=Endpoint(host=h, port=80))) for h in ("::1", "0::1", "::1")]
+    assert hosts(h for h in found if isinstance(h, Host)) == (Host("::1", 80),)
 
 
 def test_previews_are_wanted_too() -> None:
