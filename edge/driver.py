@@ -44,6 +44,8 @@ class Driver:
         self._ready: set[str] = set()
         self._since: dict[str, float] = {}
         self._health: dict[str, dict[str, str]] = {}
+        #: Service -> (version, endpoint) -> is it healthy, as what is ready has seen it last.
+        self._hosts: dict[str, dict[tuple[str, str], bool]] = {}
         self._marked: set[tuple[str, str]] = set()
         #: Discarded VCLs: since when; and those that were overdue and have been seen to.
         self._drains: dict[str, float] = {}
@@ -87,32 +89,51 @@ class Driver:
         )
 
     def _probe(self, wants: Sequence[Want], look: Look, now: float) -> None:
-        """Health by each VCL that matters. What a label points to counts as ready: it has been, or was adopted."""
+        """Health by each VCL that matters. What a label points to counts as ready: it has been, or was adopted. What
+        was just loaded is, once its new hosts have answered: of the others it was told (``render.knowing``)."""
         points = set(plan.targets(look).values())
         have = plan.loaded(look)
+        self._hosts = {w.service: self._hosts.get(w.service, {}) for w in wants}
         self._since = {n: self._since.get(n, now) for n in have}
         self._ready &= set(have)
         self._ready |= points & set(have)
         self._health = {}
         for w in wants:
+            known = self._hosts[w.service]
+            found: dict[tuple[str, str], bool] = {}
             for r in dict.fromkeys((*w.current, *w.staged)):
                 if r.name not in have:
                     continue
                 health = self._health[r.name] = self._varnish.health(r.name)
-                good = all(health.get(b) == "healthy" for b in r.backends)
+                well = {at: health.get(b) == "healthy" for b, at in r.backends.items()}
+                good = all(well[at] or known.get(at) is False for at in well)
                 if r.name not in self._ready and (good or now - self._since[r.name] >= w.probing):
                     self._ready.add(r.name)
                     self._took("probe", now - self._since[r.name])
+                if r.name in self._ready:
+                    found = {**found, **well} if r.name in points else {**well, **found}
+            self._hosts[w.service] = found or known
 
     def _new_processes(self, look: Look) -> None:
         """Another manager or child: nothing that was known of health holds any more, and earlier acks are void."""
         self._ready, self._since, self._drains, self._marked, self._cut = set(), {}, {}, set(), set()
+        self._hosts = {}
         self._incarnation = f"{self._start_id}/{look.manager}@{self._varnish.started(look.manager)}/{look.child}"
         panic = self._varnish.panic()
         self._processes = (look.manager, look.child)
         _log.info("Varnish", manager=look.manager, child=look.child, **({"panic": panic} if panic else {}))
 
     # -- apply --
+
+    def commit(self, wants: Sequence[Want]) -> tuple[Action, ...]:
+        """Use what is ready, before anything else is looked at; what was done. Nothing while Varnish is not in the life
+        in which it was observed."""
+        look = self._varnish.look()
+        if (look.manager, look.child) != self._processes or look.child is None:
+            return ()
+        actions = plan.commits(wants, look, frozenset(self._ready))
+        self.apply(actions, look)
+        return actions
 
     def mark(self, wants: Sequence[Want], left: Mapping[str, frozenset[tuple[str, str]]]) -> None:
         """A member that ``left`` gets no new request from now on; the compile without it follows in its time."""
@@ -161,8 +182,10 @@ class Driver:
         _log.warning(words, service=service, vcl=name, cut=cut, left=left - cut)
 
     def _load(self, vcl: render.Rendered, began: float) -> None:
+        hosts = self._hosts.get(render.service_of(vcl.name), {})
+        healthy = frozenset(b for b, at in vcl.backends.items() if hosts.get(at))
         try:
-            self._varnish.load(vcl.name, vcl.text)
+            self._varnish.load(vcl.name, render.knowing(vcl, healthy))
         except Refused as e:
             self._refused[vcl.name] = (e.text.strip(), self._clock())
             words = "Varnish refused a VCL; the last good one serves on"

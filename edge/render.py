@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edge.members import Host, Sets, wanted
@@ -20,6 +20,17 @@ from vcl.own import included
 _RING = 40_000
 #: Hosts of one version up to which a ring picks them.
 _RING_HOSTS = 100
+#: By whether its hosts are known to be healthy.
+_PROBES = ({"name": "pr_health", "known": False}, {"name": "pr_known", "known": True})
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The part of a VCL that says where its backends are, and what it was made of."""
+
+    text: str
+    backends: Sequence[Mapping[str, object]]
+    values: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,7 @@ class Rendered:
     name: str
     text: str
     backends: Mapping[str, tuple[str, str]] = field(hash=False)
+    hosts: Hosts | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,26 @@ def _director(name: str, fetch: str, comment: str, members: Sequence[tuple[str, 
     }
 
 
+def _hosts(backends: Sequence[Mapping[str, object]], values: Mapping[str, object], known: Collection[str]) -> str:
+    probes = [p for p in _PROBES if any((b["name"] in known) == p["known"] for b in backends)]
+    new_first = sorted(backends, key=lambda b: b["name"] in known)
+    return environment.get_template("hosts.vcl.j2").render(
+        probes=probes,
+        backends=[{**b, "probe": _PROBES[b["name"] in known]["name"]} for b in new_first],
+        **values,
+    )
+
+
+def knowing(vcl: Rendered, healthy: Collection[str]) -> str:
+    """``vcl`` as varnishd is given it where the backends in ``healthy`` serve already: it need not find that out anew.
+
+    It routes as ``vcl.text`` does and has its name. Varnish probes in the order of declaration: the others are first.
+    """
+    if vcl.hosts is None or not healthy:
+        return vcl.text
+    return vcl.text.replace(vcl.hosts.text, _hosts(vcl.hosts.backends, vcl.hosts.values, healthy), 1)
+
+
 def service(name: str, config: ServiceConfig, plan: Plan, sets: Sets, own: str = "") -> Rendered:
     """The VCL of service ``name`` under ``plan``'s current routing, with ``sets`` as its backends.
 
@@ -115,6 +147,13 @@ def service(name: str, config: ServiceConfig, plan: Plan, sets: Sets, own: str =
             "ring": len(members[v]) <= _RING_HOSTS,
         }
 
+    values: dict[str, object] = {
+        "path": config.health.path,
+        "interval": f"{config.health.interval:.3f}",
+        "timeout": f"{probe_timeout(config):.3f}",
+        "response_seconds": f"{config.response_seconds:.3f}",
+    }
+    hosts = Hosts(_hosts(shown, values, ()), shown, values)
     text = environment.get_template("service.vcl.j2").render(
         service=name,
         mode=plan.mode,
@@ -133,18 +172,12 @@ def service(name: str, config: ServiceConfig, plan: Plan, sets: Sets, own: str =
         conflict=config.pin.retired == "conflict",
         immutable=sorted(set(config.immutable)),
         allow_unstamped=config.unstamped == "allow",
-        probe={
-            "path": config.health.path,
-            "interval": f"{config.health.interval:.3f}",
-            "timeout": f"{probe_timeout(config):.3f}",
-        },
-        response_seconds=f"{config.response_seconds:.3f}",
         body_bytes=config.body_bytes,
-        backends=shown,
+        hosts=hosts.text,
         directors=directors,
         own=included(own) if own.strip() else "",
     )
-    return Rendered(_named(prefix(name), text), text, backends)
+    return Rendered(_named(prefix(name), text), text, backends, hosts)
 
 
 def probe_timeout(config: ServiceConfig) -> float:

@@ -11,7 +11,8 @@ import re
 #: Comments and strings, which are left alone, or a change of an internal header, which is not.
 _TOKEN = re.compile(
     r"""//[^\n]* | \#[^\n]* | /\*.*?(?:\*/|\Z) | "[^"\n]*" | \{".*?(?:"\}|\Z) | \"{3}.*?(?:\"{3}|\Z)
-    | (?P<change>\b(?:set|unset)\s+(?:be)?re[qs]p?\.http\."?x-pinrail- | \bvar\.(?:set\w*\s*\(\s*"pr_ | clear\b))""",
+    | (?P<change>\b(?:set|unset)\s+(?:be)?re[qs]p?\.http\."?x-pinrail- | \bvar\.(?:set\w*\s*\(\s*"pr_ | clear\b)
+        | \bimport\s+var\s+as\b)""",
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 _VERSION = re.compile(r"\A((?:\s|//[^\n]*|\#[^\n]*)*)vcl\s+4\.[01]\s*;")

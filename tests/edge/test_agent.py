@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 
 from fleet import paths
-from fleet.model import Plan, ServiceConfig, Staged
+from fleet.model import Health, Plan, ServiceConfig, Staged
 from tests.conftest import ZooKeeperServer, eventually, free_port
-from tests.edge.bed import Edge, Load, World, kill_pid, slow_request
+from tests.edge.bed import CONFIG, Edge, Load, World, kill_pid, slow_request
 from tests.edge.steps import PLAN, committed, first, offered
 
 
@@ -182,6 +182,25 @@ def test_a_host_that_leaves_gets_no_request_even_before_the_compile(world: World
         assert edge.ask("/").status == 200
     assert not others[0].asked
     eventually("and then gone", lambda: edge.ack().members == {"A": 3})
+
+
+def test_a_newcomer_costs_the_others_nothing_even_if_varnish_starts_anew(world: World, edge: Edge) -> None:
+    """Their next probes come in a minute: whatever is right about their health was known before."""
+    world.configure(config=CONFIG.model_copy(update={"health": Health(interval=60)}))
+    older = world.host("A")
+    world.plan(PLAN)
+    edge.start()
+    eventually("it is green", lambda: edge.acked(1) and edge.ack().healthy == {"A": 1} and edge.health() == 200)
+    older.hangs.set()
+    world.host("A")
+    eventually("both are used", lambda: edge.ack().healthy == {"A": 2} and edge.acked(1))
+    child = edge.look().child
+    assert child
+    kill_pid(child)
+    eventually("Varnish is back", lambda: edge.look().child not in (child, None))
+    eventually("the older one is asked", lambda: edge.ask("/").status == 200 and "/" in older.asked, 10)
+    assert edge.ack().healthy["A"] >= 1
+    older.hangs.clear()
 
 
 def test_mixed_mode_is_one_pool_whose_flip_flops_are_counted(world: World, edge: Edge) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -57,6 +58,18 @@ def test_the_order_of_members_does_not_matter() -> None:
 )
 def test_what_routes_changes_the_name(change: dict[str, object]) -> None:
     assert rendered(PLAN.model_copy(update=change)).name != rendered().name
+
+
+def test_hosts_that_are_known_to_be_well_are_so_from_the_start_and_the_new_ones_are_probed_first() -> None:
+    vcl = rendered()
+    new, *known = vcl.backends
+    told = render.knowing(vcl, frozenset(known))
+    assert re.findall(r"^backend (b_\S+)", told, re.MULTILINE) == [new, *known]
+    probes = dict(re.findall(r"^backend (b_\S+) \{.*?\.probe = (\w+);", told, re.MULTILINE | re.DOTALL))
+    assert probes == {new: "pr_health", **dict.fromkeys(known, "pr_known")}
+    # All else is the same, and what is known of nobody is the text itself.
+    assert told.partition("sub vcl_init")[2] == vcl.text.partition("sub vcl_init")[2]
+    assert render.knowing(vcl, ()) == vcl.text
 
 
 def test_backends_say_which_version_and_endpoint_they_are() -> None:

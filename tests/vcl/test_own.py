@@ -49,8 +49,9 @@ def test_without_own_vcl_nothing_is_included() -> None:
             "Line 3 of this service's own VCL changes",
         ),
         ('sub vcl_backend_fetch { set bereq.http."x-pinrail-fetch" = "B"; }', "Line 1 of this service's own VCL"),
+        ('import var as v;\nsub vcl_recv { v.set("pr_doc", "1"); }', "Line 1 of this service's own VCL"),
     ],
-    ids=["syntax", "unclosed", "comment", "our-name", "inline-c", "unset", "set"],
+    ids=["syntax", "unclosed", "comment", "our-name", "inline-c", "unset", "set", "alias"],
 )
 def test_what_is_wrong_with_it_is_said_by_the_compiler(own: str, said: str, tmp_path: Path) -> None:
     code, output = compiled(own, tmp_path)
