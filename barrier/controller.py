@@ -162,7 +162,7 @@ class Controller:
             if stalled != rollout.stalled:
                 self._write_stalled(snap, rollout.model_copy(update={"stalled": stalled}), fence)
                 return None
-            self._metrics.state(snap.service, rollout.state)
+            self._metrics.rollout(rollout)
         self._metrics.missing(snap.service, missing)
         if self._give_turns(snap, fence):
             return None
@@ -231,7 +231,7 @@ class Controller:
         if before.state is not rollout.state or step.event == "step":
             self._entered[service] = (rollout.number, rollout.state, self._monotonic())
         self._stalls.forget(service)
-        self._metrics.state(service, rollout.state)
+        self._metrics.rollout(rollout)
         _log.info(
             f"{service}: rollout {rollout.number}: {rollout.history[-1].text}",
             service=service,

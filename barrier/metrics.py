@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from barrier.predicates import Missing
-from fleet.model import RolloutState
+from fleet.model import Rollout, RolloutState
+
+# When each histogram was made is one more series for each of them, and nobody asks.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)
 #: The barrier that is waited for in a state.
@@ -24,6 +27,12 @@ class Metrics:
             "pinrail_rollout_state",
             "1 for the state of the rollout's state.",
             ["service", "state"],
+            registry=self.registry,
+        )
+        self._began = Gauge(
+            "pinrail_rollout_step_timestamp_seconds",
+            "Unix time of the last event in a step of the rollout that is active or was last.",
+            ["service", "rollout", "build", "step"],
             registry=self.registry,
         )
         self._seconds = Histogram(
@@ -48,13 +57,21 @@ class Metrics:
         )
         self._leading = Gauge("pinrail_barrier_leading", "1 on the replica that drives.", registry=self.registry)
         self._named: dict[str, frozenset[str]] = {}
+        self._timed: dict[str, tuple[str, str, str]] = {}
 
     def leading(self, yes: bool) -> None:
         self._leading.set(int(yes))
 
-    def state(self, service: str, state: RolloutState) -> None:
+    def rollout(self, rollout: Rollout) -> None:
+        """Where it is, and when it came to each step. Of a service's rollouts only one leaves series."""
         for each in RolloutState:
-            self._state.labels(service, each.value).set(int(each is state))
+            self._state.labels(rollout.service, each.value).set(int(each is rollout.state))
+        who = (rollout.service, str(rollout.number), rollout.build)
+        if self._timed.get(rollout.service) != who:
+            self._drop(self._began, rollout.service)
+            self._timed[rollout.service] = who
+        for event in rollout.history:
+            self._began.labels(*who, event.state.value).set(event.at)
 
     def left(self, service: str, state: RolloutState, seconds: float) -> None:
         self._seconds.labels(service, state.value).observe(seconds)
@@ -72,8 +89,15 @@ class Metrics:
     def forget(self, service: str) -> None:
         """The service is gone, or another replica drives it."""
         self.missing(service, ())
-        for each in RolloutState:
-            self._state.remove(service, each.value)
+        self._timed.pop(service, None)
+        for metric in (self._state, self._began, self._seconds, self._wait):
+            self._drop(metric, service)
+
+    @staticmethod
+    def _drop(metric: Gauge | Histogram, service: str) -> None:
+        for values in {tuple(s.labels[n] for n in metric._labelnames) for m in metric.collect() for s in m.samples}:
+            if dict(zip(metric._labelnames, values, strict=True))["service"] == service:
+                metric.remove(*values)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

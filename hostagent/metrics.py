@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
 
 from fleet.config import BadConfig
 from fleet.model import Slot
 
 _SLOT = ("service", "host", "slot", "version", "state")
 _POOL = ("service", "host", "slot", "version", "kind")
+
+# When each counter was made is one more series for each of them, and nobody asks.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:

@@ -224,6 +224,7 @@ class Agent:
             error = _error(unknown)
             self._presence.acknowledge(name, Ack(engine="nginx", incarnation=self._driver.incarnation, error=error))
             self._metrics.faults(name, unknown)
+        self._metrics.keep(self._catalog.versions(), frozenset(self._catalog.strangers))
 
     def _nothing(self, error: str) -> None:
         """nginx is away or not itself: whatever was said before no longer holds."""
