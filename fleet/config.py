@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class BadConfig(Exception):
@@ -26,6 +26,8 @@ class S3Config(FileModel):
     region: str = "us-east-1"
     bucket: str = "pinrail"
     credentials: Path | None = None
+    #: A request is given up when nothing came for so long, or next to nothing.
+    stall_seconds: float = Field(default=20.0, gt=0)
 
 
 M = TypeVar("M", bound=BaseModel)

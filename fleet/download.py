@@ -23,6 +23,10 @@ Progress = Callable[[int], None]
 Write = Callable[[int, bytes], None]
 
 
+#: Bytes that a source must give in each of its ``stall_seconds``.
+CRAWL = 64 * 1024
+
+
 class Cut(Trouble):
     """It ended too soon; what is there is kept, and the next download goes on with it."""
 
@@ -69,7 +73,28 @@ class Pace:
 class Limits:
     #: Monotonic; after it the download is given up.
     deadline: float
+    #: Seconds of waiting for a source that gives next to nothing.
+    stall: float
     pace: Pace | None = None
+
+
+def steady(chunks: Iterator[bytes], name: str, stall: float) -> Iterator[bytes]:
+    """``chunks``, unless they only trickle: a silent source is found by its timeout, one that gives a byte now and then
+    by nothing else. What their taker does meanwhile is not counted. Raises Trouble.
+    """
+    spent, got = 0.0, 0
+    while True:
+        began = time.monotonic()
+        data = next(chunks, b"")
+        spent += time.monotonic() - began
+        got += len(data)
+        if not data:
+            return
+        yield data
+        if spent > stall:
+            if got < CRAWL:
+                raise Trouble(f"{name} gave {got} bytes in {spent:.1f} s")
+            spent, got = 0.0, 0
 
 
 class Download:
@@ -107,7 +132,7 @@ class Download:
         at = start
         for attempt in range(1, TRIES + 1):
             try:
-                for data in self._source.read(at, end):
+                for data in steady(self._source.read(at, end), self._source.name, self._limits.stall):
                     self._write(at, data)
                     at += len(data)
                     self._fetched_some(len(data))

@@ -20,14 +20,16 @@ import botocore.session
 from botocore.config import Config
 from botocore.credentials import SharedCredentialProvider
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from urllib3.exceptions import HTTPError
 
 from fleet.config import BadConfig, S3Config
-from fleet.download import WORKERS, Download, Limits, Local, Pace, Progress
+from fleet.download import WORKERS, Download, Limits, Local, Pace, Progress, steady
 from fleet.loop import Trouble
 from fleet.ranges import PiecewiseFile
 from fleet.urls import is_loopback
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from types_boto3_s3 import S3Client
 
 PIECE = 8 * 1024 * 1024
@@ -87,7 +89,7 @@ def signature_key(service: str, build: str) -> str:
 class ObjectStore:
     """One bucket. Safe to use from several threads."""
 
-    def __init__(self, config: S3Config, *, connect_seconds: float = 3.0, read_seconds: float = 20.0) -> None:
+    def __init__(self, config: S3Config, *, connect_seconds: float = 3.0) -> None:
         self.where = config.endpoint or f"Amazon S3 in {config.region}"
         self.bucket = config.bucket
         self._config = config
@@ -97,7 +99,7 @@ class ObjectStore:
             s3={"addressing_style": "path"},
             signature_version="s3v4",
             connect_timeout=connect_seconds,
-            read_timeout=read_seconds,
+            read_timeout=config.stall_seconds,
             retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=WORKERS + 4,
             proxies={} if config.endpoint and is_loopback(config.endpoint) else None,
@@ -155,6 +157,8 @@ class ObjectStore:
             raise self._sorted(e, what) from e
         except ParamValidationError as e:
             raise BadConfig(f"S3 cannot be asked to {what}: {' '.join(str(e).split())}") from e
+        except HTTPError as e:
+            raise S3Trouble(f"S3 at {self.where} broke off, could not {what}: {e}") from e
         except BotoCoreError as e:
             if type(e).__name__ in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
                 raise S3Refused(
@@ -182,9 +186,14 @@ class ObjectStore:
         with self._doing(f"read {key}"):
             client = self._client()
             try:
-                return client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+                answer = client.get_object(Bucket=self.bucket, Key=key)
             except client.exceptions.NoSuchKey:
                 return None
+            chunks = _chunks(answer["Body"])
+            data = b"".join(steady(chunks, f"{key} in S3 at {self.where}", self._config.stall_seconds))
+            if len(data) != answer["ContentLength"]:
+                raise S3Trouble(f"{key} in S3 at {self.where} ended early")
+            return data
 
     def size(self, key: str) -> int | None:
         """An object's length in bytes; None where there is no such key."""
@@ -248,7 +257,7 @@ class ObjectStore:
         if length != size:
             raise S3Refused(f"{key} in S3 at {self.where} has {length} bytes, not the {size} that its manifest says")
         with PiecewiseFile(to, size=size, identity=tag, piece=PIECE) as file:
-            limits = Limits(time.monotonic() + seconds, pace)
+            limits = Limits(time.monotonic() + seconds, self._config.stall_seconds, pace)
             fetched = Download(_Object(self, key, tag), file, local, progress, limits).run(size)
             file.finish()
         return fetched
@@ -256,18 +265,26 @@ class ObjectStore:
     def open_range(self, key: str, start: int, end: int, *, tag: str) -> Iterator[bytes]:
         """The bytes from ``start`` to before ``end``, in chunks, while the object still has the entity tag ``tag``."""
         with self._doing(f"read {key}"):
+            changed = f"{key} in S3 at {self.where} changed while it was read"
             try:
-                body = self._client().get_object(
+                answer = self._client().get_object(
                     Bucket=self.bucket, Key=key, Range=f"bytes={start}-{end - 1}", IfMatch=tag
-                )["Body"]
+                )
             except ClientError as e:
                 if e.response.get("Error", {}).get("Code") == "PreconditionFailed":
-                    raise S3Trouble(f"{key} in S3 at {self.where} changed while it was read") from e
+                    raise S3Trouble(changed) from e
                 raise
             try:
-                yield from body.iter_chunks(_CHUNK)
+                # Not every store heeds what it is asked.
+                if answer["ETag"] != tag:
+                    raise S3Trouble(changed)
+                given = answer.get("ContentRange", "all of it")
+                if not given.startswith(f"bytes {start}-{end - 1}/") or answer["ContentLength"] != end - start:
+                    asked = f"was asked for bytes {start}-{end - 1} of {key}, and gave {given}"
+                    raise S3Trouble(f"S3 at {self.where} {asked}")
+                yield from _chunks(answer["Body"])
             finally:
-                body.close()
+                answer["Body"].close()
 
     # -- writing --
 
@@ -309,6 +326,12 @@ class ObjectStore:
                 client.create_bucket(Bucket=self.bucket)
             except client.exceptions.BucketAlreadyOwnedByYou:
                 return
+
+
+def _chunks(body: StreamingBody) -> Iterator[bytes]:
+    """As they come: its own ``read`` waits for all that it was asked for, however long that takes."""
+    while data := body._raw_stream.read1(_CHUNK):  # type: ignore[attr-defined]
+        yield data
 
 
 class _Watched:

@@ -52,7 +52,8 @@ def _s3(fleet: FleetState) -> str | None:
     if (closed := _open(urlsplit(fleet.s3).netloc)) is not None:
         return closed
     try:
-        ObjectStore(config.s3_config(fleet), connect_seconds=_SECONDS, read_seconds=5).keys("builds/")
+        s3 = config.s3_config(fleet).model_copy(update={"stall_seconds": 5})
+        ObjectStore(s3, connect_seconds=_SECONDS).keys("builds/")
     except S3Refused as e:
         raise Refused(str(e)) from e
     except Trouble as e:

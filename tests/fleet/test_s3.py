@@ -230,7 +230,8 @@ def mute() -> Iterator[int]:
 
 
 def test_a_mute_server_is_trouble_within_the_deadline(s3_config: S3Config, mute: int) -> None:
-    store = ObjectStore(s3_config.model_copy(update={"endpoint": f"http://127.0.0.1:{mute}"}), read_seconds=0.2)
+    changed = {"endpoint": f"http://127.0.0.1:{mute}", "stall_seconds": 0.2}
+    store = ObjectStore(s3_config.model_copy(update=changed))
     with pytest.raises(S3Trouble, match="does not answer"):
         store.get("k")
 

@@ -177,6 +177,7 @@ class Machine:
             f'path = ["/usr/bin"]\n'
             f"every = 0.5\nsession_seconds = 2\n{keys}\n"
             f'[s3]\nendpoint = "{s3.endpoint}"\nbucket = "{s3.bucket}"\ncredentials = "{s3.credentials}"\n'
+            f"stall_seconds = {s3.stall_seconds}\n"
         )
         self.supervisor = Supervisor(directory / "run" / "supervisor.sock")
         self.agent: subprocess.Popen[bytes] | None = None
