@@ -5,5 +5,5 @@ test:   ; script/test
 check: setup  ; .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy
 fix: setup    ; .venv/bin/ruff check --fix && .venv/bin/ruff format
 bench: setup  ; .venv/bin/python -m bench
-docs: setup   ; PINRAIL_WRITE_DOCS=1 .venv/bin/python -m pytest -k docs
+docs: setup   ; .venv/bin/python compose/grafana/build.py && PINRAIL_WRITE_DOCS=1 .venv/bin/python -m pytest -k docs
 lock: setup   ; .venv/bin/python -m pip install --quiet uv && .venv/bin/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --quiet -o requirements.lock

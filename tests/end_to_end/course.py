@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from pinrail.demo.check import Way
 from pinrail.demo.ground import LocalGround
@@ -15,6 +18,7 @@ from pinrail.demo.result import Way as WayResult
 from pinrail.demo.sequence import Course, Pauses, follow
 from pinrail.local import state
 from pinrail.local.state import FleetState
+from tests.compose import dashboards
 from tests.local.conftest import left_of, run
 
 
@@ -66,3 +70,21 @@ def in_order(lines: Sequence[dict[str, Any]], *wanted: str) -> None:
         found = next((i for i, text in enumerate(texts) if i >= at and words in text), None)
         assert found is not None, f"{words!r} is not among:\n" + "\n".join(texts[at:])
         at = found + 1
+
+
+def prometheus(fleet: FleetState, query: str) -> list[Any]:
+    """The series that a query finds in the last hour. Fails with Prometheus' words where it is no query."""
+    now = time.time()
+    asked = {"query": query, "start": now - 3600, "end": now, "step": 5}
+    answer = httpx.get(f"{fleet.prometheus}/api/v1/query_range", params=asked, timeout=30, trust_env=False).json()
+    assert answer["status"] == "success", f"{query}: {answer}"
+    found: list[Any] = answer["data"]["result"]
+    return found
+
+
+def empty_queries(fleet: FleetState) -> list[str]:
+    """The queries of the Grafana dashboards that find nothing in this fleet's Prometheus."""
+    values = {"service": "ngapp", "edge": fleet.edges[0].id, "datasource": "-"}
+    asked = {q for path in dashboards.FILES for q in dashboards.queries(dashboards.load(path))}
+    assert len(asked) > 30
+    return sorted(q for q in asked if not prometheus(fleet, dashboards.filled(q, values)))

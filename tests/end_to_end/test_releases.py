@@ -164,3 +164,15 @@ def test_what_was_revoked_starts_nowhere_although_it_is_on_every_disk(fleet: Fle
     assert "ngapp a1 was revoked" in refused.stderr
     assert run("rollout", "abort", "ngapp", "--wait", *at, seconds=120).returncode == 0
     assert [served(e.url)[0] for e in fleet.edges] == ["e2e-b", "e2e-b"]
+
+
+def test_every_query_of_the_dashboards_finds_what_the_releases_left(fleet: FleetState) -> None:
+    if fleet.prometheus is None:
+        pytest.skip("prometheus is not installed")
+    eventually("every query of every dashboard finds series", lambda: not course.empty_queries(fleet), 90)
+    steps = course.prometheus(fleet, 'pinrail_rollout_step_timestamp_seconds{service="ngapp"}')
+    assert {s["metric"]["step"] for s in steps} >= {"withdrawing", "installing", "offering", "switched", "rolled_back"}
+    assert {"e2e-a", "e2e-b", "e2e-c"} <= {s["metric"]["build"] for s in steps}
+    alerts = course.prometheus(fleet, 'ALERTS{alertstate="firing"}')
+    named = {a["metric"]["alertname"] for a in alerts}
+    assert not named & {"PinrailFault", "PinrailDocumentWentBack", "PinrailVersionGone"}, named
