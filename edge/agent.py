@@ -85,8 +85,8 @@ class Agent:
     def cycle(self) -> str:
         self._revisit.begin()
         try:
-            if self._reading.commits():
-                self._commit()
+            if committed := self._reading.commits():
+                self._commit(committed)
             rostered = self._presence.register()
             self._leaving = self._presence.leaving()
             self._take()
@@ -125,10 +125,10 @@ class Agent:
 
     # -- apply, confirm, report --
 
-    def _commit(self) -> None:
+    def _commit(self, services: Sequence[str]) -> None:
         """The instant at which a fleet switches is as long as this takes on each edge. What else there is to do, the
         acknowledgement included, follows."""
-        wants = self._renderings.wants(self._catalog)
+        wants = [self._renderings.current(name, self._catalog[name]) for name in services]
         self._tell_hooks(wants, self._driver.commit(wants))
 
     def _converge(self, wants: Sequence[Want], rostered: bool) -> Observed:

@@ -28,14 +28,13 @@ class Reading:
             log.belongs(name, self._catalog[name].plan.rollout)
         return due
 
-    def commits(self) -> bool:
-        """Did any plan commit what it had staged, and nothing else? That is adopted here, in one round trip to
-        ZooKeeper: when it takes effect matters more than for anything else that is read."""
+    def commits(self) -> list[str]:
+        """The services whose plan has committed what it had staged, and did nothing else. That is adopted here, in one
+        round trip to ZooKeeper: when it takes effect matters more than for anything else that is read."""
         if not self._zk.connected:
-            return False
+            return []
         plans = self._view.plans([name for name in self._catalog if self._catalog[name].plan.staged])
-        committed = [self._catalog.commit(name, plan) for name, plan in plans.items()]
-        return any(committed)
+        return [name for name, plan in plans.items() if self._catalog.commit(name, plan)]
 
     def _read(self) -> dict[str, Seen]:
         """A plan older than the one that is known comes from a server that lags behind: ask it to catch up first. If it

@@ -43,6 +43,11 @@ class Renderings:
         self._made = {s: made for s, made in self._made.items() if s in self._epochs}
         return [self._want(name, catalog[name]) for name in names]
 
+    def current(self, name: str, s: Service) -> Want:
+        """``s`` without what it stages: nothing is rendered for it where it was staged itself before."""
+        rendered = tuple(self._rendered(name, given) for given in _choices(s, s.plan))
+        return Want(name, s.plan.epoch, s.config.match, rendered)
+
     def epochs(self) -> dict[str, int]:
         """VCL -> last epoch that it was rendered for."""
         return {vcl: epoch for known in self._epochs.values() for vcl, epoch in known.items()}
