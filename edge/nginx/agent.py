@@ -84,14 +84,15 @@ class Agent:
     def cycle(self) -> str:
         self._revisit.begin()
         try:
+            if self._reading.commits():
+                self._commit()
             rostered = self._presence.register()
             self._leaving = self._presence.leaving()
             self._take()
+            self._hosts.follow({name: self._catalog[name] for name in self._catalog})
+            wants, look = self._converge(rostered)
         except ZooKeeperTrouble as e:
             raise ZooKeeperTrouble(f"{e}; serving {', '.join(self._catalog) or 'nothing'} as before") from e
-        self._hosts.follow({name: self._catalog[name] for name in self._catalog})
-        try:
-            wants, look = self._converge(rostered)
         except NginxTrouble as e:
             self._nothing(str(e))
             raise
@@ -144,6 +145,11 @@ class Agent:
             return None
 
     # -- apply, confirm, report --
+
+    def _commit(self) -> None:
+        """Before all else: the instant at which a fleet switches is as long as this takes on each edge."""
+        look = self._driver.observe()
+        self._driver.apply(plan.switches(self._wants()[0], look), look)
 
     def _converge(self, rostered: bool) -> tuple[list[Want], Look]:
         """Do what there is to do, looking before each step. Acknowledges after commits, and at the end."""

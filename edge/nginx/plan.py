@@ -66,8 +66,8 @@ def decide(
     wants: Sequence[Want], wanted: Configuration, look: Look, flags: frozenset[str], memory: Memory, *, complete: bool
 ) -> tuple[Action, ...]:
     """Commits before anything that takes time. ``complete``: every host in ``wanted`` has been probed."""
-    if switches := _switches(wants, look):
-        return switches
+    if commits := switches(wants, look):
+        return commits
     if stale := _stale(look, flags):
         return tuple(Forget(f) for f in sorted(stale))
     behind = any(not applied(w, look) for w in wants)
@@ -80,7 +80,7 @@ def decide(
     return (Forget(closing),) if closing in flags else ()
 
 
-def _switches(wants: Sequence[Want], look: Look) -> tuple[Action, ...]:
+def switches(wants: Sequence[Want], look: Look) -> tuple[Action, ...]:
     """Commits; and the way back where a plan was put back that is older than what was committed."""
     found: list[Action] = []
     for w in wants:
