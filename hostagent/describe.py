@@ -12,7 +12,7 @@ from pathlib import Path
 from fleet.files import read_or_none
 from fleet.loop import Trouble
 from fleet.model import ServiceConfig, decode
-from hostagent import environments, nginx, search
+from hostagent import environments, nginx, search, strays
 from hostagent.config import HostConfig
 from hostagent.layout import Layout
 from hostagent.ports import RANGE, free
@@ -46,6 +46,7 @@ class Describe:
             "PINRAIL_VERSION": build,
             "PINRAIL_HOST": self._config.name,
             "PINRAIL_SLOT": str(slot),
+            strays.MARK: str(run),
             "NEXT_DEPLOYMENT_ID": build,
         }
         ports = self._ports(pool.processes, port) if pool.listen == "port" else []

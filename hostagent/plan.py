@@ -66,7 +66,7 @@ def decide(view: View) -> Decision:
         and members.issuperset(keep.values())
     )
     if not work and (old := _prunable(view, wanted)):
-        work.append(Prune(old))
+        work.append(old)
     return Decision(tuple(work), members, complete, _slots(view, members, stopping, going), problem)
 
 
@@ -148,8 +148,12 @@ def _state(s: SlotView, members: frozenset[int], stopping: set[int], going: dict
     return SlotState.DEGRADED if s.checked else SlotState.STARTING
 
 
-def _prunable(view: View, wanted: dict[str, str]) -> tuple[str, ...]:
-    """Releases beyond those to keep, and archives that no one waits for."""
+def _prunable(view: View, wanted: dict[str, str]) -> Prune | None:
+    """Releases beyond those to keep, and what is left of downloads that no one waits for."""
     used = set(wanted) | {s.build for s in view.slots}
-    spare = [b for b in view.releases if b not in used]
-    return tuple(sorted({*spare[view.config.keep :], *(b for b in view.downloads if b not in wanted)}))
+    spare = [b for b in view.releases if b not in used][view.config.keep :]
+    over = [b for b in view.downloads if b not in view.releases and b not in used]
+    # A kill between a release's last file and the end of its download.
+    kept = view.releases.keys() - set(spare)
+    done = [b for b in view.downloads & kept if wanted.get(b, view.releases[b]) == view.releases[b]]
+    return Prune(tuple(sorted({*spare, *over})), tuple(sorted(done))) if spare or over or done else None

@@ -17,7 +17,7 @@ from pathlib import Path
 from fleet.files import read_or_none, sync_directory, write_atomic
 from fleet.loop import Trouble
 from fleet.model import ServiceConfig, decode
-from hostagent import failpoint, launch, nginx
+from hostagent import failpoint, launch, nginx, strays
 from hostagent.config import HostConfig
 from hostagent.describe import Describe
 from hostagent.http import NoAnswer
@@ -180,6 +180,8 @@ class Slots:
         for program in spec.programs if spec else ():
             if alive := launch.end_leftovers(Path(program.pidfile)):
                 raise SlotTrouble(f"processes of {group} do not end: {alive}")
+        if alive := strays.end(str(self._layout.slot_run(service, slot))):
+            raise SlotTrouble(f"processes that {group} left behind do not end: {alive}")
         failpoint.at(service, build, "stop.stopped")
         for path in (self._layout.current(service, slot), self._layout.spec(service, slot)):
             path.unlink(missing_ok=True)

@@ -89,8 +89,8 @@ class Steps:
                     self._slots.revive(self._service, slot, build)
                 case w.Check(slot, build):
                     self._check(slot, build, config, give_up)
-                case w.Prune(builds):
-                    self._prune(builds)
+                case w.Prune(builds, downloads):
+                    self._prune(builds, downloads)
         except OSError as e:
             raise StepFailed(f"{w.step(work)} of {self._service}: {self._layout.said(e)}") from e
 
@@ -101,6 +101,7 @@ class Steps:
         promise = self._layout.promise(self._service, build)
         promise.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(promise, found.encode())
+        failpoint.at(self._service, build, "fetch.promised")
 
         def piece(_: int) -> None:
             give_up()
@@ -133,6 +134,7 @@ class Steps:
         complete.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(complete, found.encode())
         self._kept.keep(build, archive, read_or_none(index_of(archive)))
+        failpoint.at(self._service, build, "unpack.kept")
         for leftover in self._layout.downloads(self._service, build):
             leftover.unlink(missing_ok=True)
 
@@ -172,7 +174,9 @@ class Steps:
             words = check.tail(self._layout.log(self._service, slot, e.program))
             raise check.NotGood(f"{e} [its log: {words}]" if words else str(e), e.program) from e
 
-    def _prune(self, builds: tuple[str, ...]) -> None:
+    def _prune(self, builds: tuple[str, ...], downloads: tuple[str, ...]) -> None:
+        for leftover in (f for b in downloads for f in self._layout.downloads(self._service, b)):
+            leftover.unlink(missing_ok=True)
         for build in builds:
             self._layout.manifest(self._service, build).unlink(missing_ok=True)  # from here on it is no release
             self._layout.signatures(self._service, build).unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from fleet.loop import Trouble
 from fleet.model import Manifest, Signature, Signatures
 from fleet.s3 import signature_key
 from fleet.signing import BadKey, NotVouched, PublicKey, vouched
+from hostagent import failpoint
 from hostagent.fetch import Store
 from hostagent.layout import Layout
 
@@ -68,6 +69,7 @@ class Trust:
             kept = self._layout.signatures(manifest.service, manifest.build)
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(kept, fresh.encode())
+            failpoint.at(manifest.service, manifest.build, "trust.kept")
 
     def _kept(self, manifest: Manifest) -> tuple[Signature, ...]:
         raw = read_or_none(self._layout.signatures(manifest.service, manifest.build))

@@ -55,6 +55,8 @@ class Check:
 @dataclass(frozen=True)
 class Prune:
     builds: tuple[str, ...]
+    #: Builds of which only what is left of a download goes.
+    downloads: tuple[str, ...] = ()
 
 
 Work: TypeAlias = Fetch | Unpack | Prepare | Stop | Start | Revive | Check | Prune

@@ -46,6 +46,16 @@ import http.server, json, os, socketserver, sys, time
 MODE = open("mode").read().strip()
 if MODE == "exits":
     sys.exit("the build is broken: exits")
+if MODE == "thief":  # the port of the slot's own nginx, before that has it
+    import socket
+    at, _, port = os.environ["STEAL"].rpartition(":")
+    thief = socket.create_server((at, int(port)), reuse_port=True)
+if MODE == "forks":
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
 BUILD = os.environ["PINRAIL_VERSION"]
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -183,9 +193,9 @@ class Machine:
         self.agent: subprocess.Popen[bytes] | None = None
         self.server: subprocess.Popen[bytes] | None = None
 
-    def run(self, what: str, failpoint: str = "") -> subprocess.Popen[bytes]:
-        """``pinrail host run`` or ``server``."""
-        argv = [self.python, "-c", _COMMAND, "host", what, "--config", str(self.directory / "host.toml")]
+    def run(self, what: str, failpoint: str = "", before: str = "") -> subprocess.Popen[bytes]:
+        """``pinrail host run`` or ``server``. ``before``: Python that the process runs first."""
+        argv = [self.python, "-c", f"{before}\n{_COMMAND}", "host", what, "--config", str(self.directory / "host.toml")]
         with (self.directory / f"{what}.log").open("ab") as log:
             return subprocess.Popen(
                 argv,
@@ -213,9 +223,9 @@ class Machine:
         except SupervisorTrouble:
             return False
 
-    def start_agent(self, failpoint: str = "") -> None:
+    def start_agent(self, failpoint: str = "", before: str = "") -> None:
         """``failpoint``: where it is to die."""
-        self.agent = self.run("run", failpoint)
+        self.agent = self.run("run", failpoint, before)
 
     def kill_agent(self) -> None:
         assert self.agent

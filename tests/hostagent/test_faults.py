@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 from pathlib import Path
 
@@ -30,6 +32,95 @@ def untouched(host: Host, before: dict[str, int]) -> None:
 
 
 # -- builds -----------------------------------------------------------------------------------------------------------
+
+
+def forked(host: Host) -> list[int]:
+    """What runs of the service's b1, whoever started it."""
+    mark = f"PINRAIL_POOL={host.machine.directory}/run/{host.service}-1".encode()
+    return [
+        int(p.parent.name)
+        for p in Path("/proc").glob("[0-9]*/environ")
+        if os.access(p, os.R_OK) and mark in _read(p) and alive(int(p.parent.name))
+    ]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_build_that_forks_away_is_none_and_what_it_left_is_ended(host: Host) -> None:
+    before = first(host)
+    host.configure(host.config.model_copy(update={"pool": host.config.pool.model_copy(update={"start_seconds": 2})}))
+    host.publish("b1", "forks")
+    with Load(host.endpoint(0)) as load:
+        host.enable(2, "b1", "a1")
+        host.failed(2, "exit", 40)
+        assert forked(host), "a daemon that nobody started"
+        host.enable(3, "a1")
+        host.reached(3)
+    assert load.failures == []
+    assert not forked(host)
+    untouched(host, before)
+
+
+def test_a_build_that_takes_a_port_of_nginx(host: Host) -> None:
+    """The other slot's, which is refused to it, and its own slot's, which nginx then cannot have."""
+    before = first(host)
+    host.publish("b1", "thief")
+    words = {0: "Address already in use", 1: "Address already in use"}
+    with Load(host.endpoint(0)) as load:
+        for serial, slot in enumerate(words, 2):
+            environment = {"STEAL": host.endpoint(slot)}
+            pool = host.config.pool.model_copy(update={"start_seconds": 3, "environment": environment})
+            host.configure(host.config.model_copy(update={"pool": pool}))
+            host.enable(serial * 10, "a1")
+            host.reached(serial * 10)
+            host.enable(serial * 10 + 1, "b1", "a1")
+            host.failed(serial * 10 + 1, words[slot], 40)
+            untouched(host, before)
+    assert load.failures == []
+
+
+def test_a_config_that_nginx_refuses(host: Host) -> None:
+    before = first(host)
+    host.publish("b1")
+    pool = host.config.pool.model_copy(update={"start_seconds": 3})
+    host.configure(host.config.model_copy(update={"pool": pool, "body_bytes": 2**63}))
+    host.enable(2, "b1", "a1")
+    host.failed(2, 'client_max_body_size" directive invalid value', 40)
+    untouched(host, before)
+    host.configure(host.config.model_copy(update={"body_bytes": 2**20}))
+    host.enable(3, "a1")
+    host.reached(3)
+    host.enable(4, "b1", "a1")
+    host.reached(4)
+    untouched(host, before)
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"ports": [0, 8001]}, "ports.0"),
+        ({"ports": [8000, 65536]}, "ports.1"),
+        ({"ports": [8000, 8000]}, "ports"),
+        ({"strategy": "blue"}, "strategy"),
+        ({"pool": {"processes": 0}}, "pool.processes"),
+        ({"pool": {"command": []}}, "pool.command"),
+        ({"pool": {"listen": "carrier pigeon"}}, "pool.listen"),
+    ],
+)
+def test_an_impossible_config_that_came_past_the_api_is_refused_by_its_key(
+    host: Host, fields: dict[str, object], where: str
+) -> None:
+    """A host that serves goes on; the machine's other services do not notice."""
+    eventually("the host knows the service", host.status)
+    host._put(paths.config(host.service), json.dumps(fields).encode())
+    eventually("it says so", lambda: (s := host.status()) and s.error and f"{where}: " in s.error)
+    host.configure()
+    eventually("it is well again", lambda: (s := host.status()) and s.error is None)
 
 
 @pytest.mark.parametrize(

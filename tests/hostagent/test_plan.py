@@ -219,6 +219,13 @@ def test_pruned_when_there_is_nothing_else_to_do() -> None:
     assert work(replace(v, turn=9)) == [Stop(1, "g")]
 
 
+def test_what_is_left_of_a_download_goes_and_not_what_was_made_from_it() -> None:
+    v = view(enabled(9, "h"), serving(0, "h"), serving(1, "g"), turn=False, has="hgf")
+    assert work(replace(v, downloads=frozenset("ghfx"))) == [Prune(("x",), ("f", "g", "h"))]
+    anew = replace(v, downloads=frozenset("h"), releases={**v.releases, "h": f"sha256:{'9' * 64}"})
+    assert Prune((), ("h",)) not in work(anew)
+
+
 # -- all together -----------------------------------------------------------------------------------------------------
 
 
@@ -278,7 +285,7 @@ class World:
             case Fetch(build):
                 self.archives |= set() if half else {build}
             case Unpack(build):
-                self.releases |= set() if half else {build}
+                self.releases |= {build}  # half: it is complete, and what it was made from not yet thrown away
                 self.archives -= set() if half else {build}
             case Prepare(build):
                 self.prepared |= set() if half else {build}
@@ -294,11 +301,11 @@ class World:
                 self.slots[slot] = replace(self.slots[slot], live=2, nginx=True, dead=False)
             case Check(slot):
                 self.slots[slot] = replace(self.slots[slot], checked=not half)
-            case Prune(builds):
+            case Prune(builds, downloads):
                 gone = set(builds[: len(builds) // 2] if half else builds)
                 self.releases -= gone
                 self.prepared -= gone
-                self.archives -= set() if half else set(builds)
+                self.archives -= set() if half else {*builds, *downloads}
 
 
 Event = st.one_of(
