@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import counting, edges, loading, nginx_engine, scale, throughput, transfer
+from bench import compose, counting, edges, loading, nginx_engine, scale, throughput, transfer
 from bench.measure import CONNECTIONS, Row, Spoiled
 from bench.servers import STORAGE, Missing, cores, need, version
 from edge.catalog import SETTLE
@@ -76,6 +76,7 @@ def _benches(directory: Path, seconds: int, rounds: int) -> dict[str, Iterator[R
         "nginx_engine": nginx_engine.rows(directory, seconds=seconds, rounds=rounds),
         "transfer": transfer.rows(directory / "transfer", rounds=rounds),
         "scale": scale.rows(directory / "scale"),
+        "compose": compose.rows(seconds=seconds, rounds=rounds),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pinrail.commands import barrier, build, demo, doctor, edge, fleet, host, logs, page, release
+from pinrail.commands import barrier, build, container, demo, doctor, edge, fleet, host, logs, page, release
 
 app = typer.Typer(
     name="pinrail",
@@ -23,6 +23,7 @@ host.add_to(app)
 barrier.add_to(app)
 doctor.add_to(app)
 demo.add_to(app)
+container.add_to(app)
 
 
 def main() -> None:

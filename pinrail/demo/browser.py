@@ -46,6 +46,8 @@ class Target:
     host: str | None = None
     header: str = "x-deployment-id"
     cookie: str = "__dpl"
+    #: Where a load balancer says which edge it chose; None: there is none, and the edge is the one that was asked.
+    chosen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -282,7 +284,7 @@ class Browser:
             client=self._number,
             page=page.number if page else self._pages,
             kind=kind,
-            edge=edge,
+            edge=self._by(answer) or edge,
             pin=page.build if page else None,
             generation=page.generation if page else None,
             status=answer.status if answer else 0,
@@ -291,6 +293,9 @@ class Browser:
             error=error,
         )
         return record, answer if error is None else None
+
+    def _by(self, answer: _Answer | None) -> str | None:
+        return answer.headers.get(self._target.chosen) if answer and self._target.chosen else None
 
     async def _exchange(
         self, method: str, url: str, headers: dict[str, str], body: bytes | None, sent: _Sent

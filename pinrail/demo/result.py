@@ -67,15 +67,15 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "rolling": _way(self.rolling),
-            "pinned": _way(self.pinned),
+            "rolling": way_as_json(self.rolling),
+            "pinned": way_as_json(self.pinned),
             "ok": self.ok,
             "broken": [f"{p.name}: {p.sentence}: {p.broken}" for p in self.broken],
             "picture": str(self.picture) if self.picture else None,
         }
 
 
-def _way(way: Way) -> dict[str, Any]:
+def way_as_json(way: Way) -> dict[str, Any]:
     return {
         "service": way.service,
         "releases": _releases(way.releases, way.judged.counts),

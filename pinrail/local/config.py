@@ -49,7 +49,7 @@ def signing_key(fleet: FleetState) -> PrivateKey:
 
 
 def _signing_file(where: layout.Layout) -> Path:
-    return where.config("signing.pem")
+    return where.config(layout.SIGNING)
 
 
 def s3_config(fleet: FleetState) -> S3Config:

@@ -23,6 +23,8 @@ from pinrail.local import ports, processes, state
 _ROOM = 107 - 67
 #: The demo's picture.
 PICTURE = "flips.svg"
+#: What builds are signed with, below ``config``.
+SIGNING = "signing.pem"
 #: What a fleet makes in its directory. Anything else there is not ours and is never touched.
 _OURS = ("config", "data", "run", "logs", state.FILE, ".lock", ".gitignore", PICTURE)
 _KEPT = ("logs", ".gitignore", PICTURE)

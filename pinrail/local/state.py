@@ -102,6 +102,8 @@ class FleetState(Part):
     edges: list[EdgeState] = []
     hosts: list[HostState] = []
     barrier: list[BarrierState] = []
+    #: Where users come in, where something stands before the edges.
+    balancer: str | None = None
     s3: str = ""
     bucket: str = "pinrail"
     #: AWS ini file with the fleet's keys.

@@ -1,0 +1,163 @@
+"""What the images run, without an engine: what a container is told, the secrets, and the two processes of one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from barrier.config import TokensFile
+from fleet import access, config
+from fleet.config import BadConfig
+from pinrail.containers import given, secrets
+from pinrail.local import config as local
+from pinrail.local import state
+from tests.conftest import eventually
+
+FLEET = {
+    "PINRAIL_ZOOKEEPER": "zk-1:2181/pinrail",
+    "PINRAIL_S3": "http://s3:8333",
+    "PINRAIL_EDGES": "edge-1,edge-2",
+    "PINRAIL_HOSTS": "host-1=10.0.0.1,host-2=10.0.0.2",
+    "PINRAIL_BARRIERS": "barrier-1",
+}
+
+
+# -- what it is told --------------------------------------------------------------------------------------------------
+
+
+def test_all_that_is_missing_is_said_in_one_line() -> None:
+    with pytest.raises(BadConfig) as said:
+        given.read(given.Host, {"PINRAIL_NAME": "host-1", "PINRAIL_ZOOKEEPER": ""})
+    assert str(said.value).startswith("PINRAIL_ZOOKEEPER is not set; PINRAIL_ADDRESS is not set; PINRAIL_S3 is not set")
+
+
+def test_what_makes_no_sense_is_named() -> None:
+    with pytest.raises(BadConfig, match=r"PINRAIL_LEAVE_SECONDS: .*number"):
+        given.read(given.Edge, {"PINRAIL_NAME": "e", "PINRAIL_ZOOKEEPER": "z:1/p", "PINRAIL_LEAVE_SECONDS": "a while"})
+
+
+def test_a_directory_that_takes_nothing_is_said_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadConfig, match="cannot be written: "):
+        given.room(tmp_path / "file" / "below")
+    assert list(given.room(tmp_path / "new").iterdir()) == []
+
+
+# -- secrets ----------------------------------------------------------------------------------------------------------
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_secrets_are_made_once_and_each_kind_gets_its_own(tmp_path: Path) -> None:
+    told = given.read(given.Fleet, FLEET)
+    assert secrets.make(told, tmp_path)
+    made = contents(tmp_path)
+    assert not secrets.make(told, tmp_path)
+    assert contents(tmp_path) == made
+    assert all((tmp_path / name).stat().st_mode & 0o077 == 0 for name in made)
+    assert sorted(n for n in made if n.startswith("edge/")) == ["edge/zookeeper.toml"]
+
+    fleet = state.load(tmp_path / "tools")
+    assert fleet is not None
+    # The parts' files fit together: users, the signer that hosts believe, the tokens' hashes.
+    files = {r: config.load_secret(tmp_path / r / secrets.ZOOKEEPER, access.Access) for r in access.ROLES}
+    assert {f.role: access.digest(f.role, f.secret) for f in files.values()} == files["edge"].digests
+    assert not files["edge"].anyone_reads
+    assert local.signing_key(fleet).public.text == made["host/signers"].decode().strip()
+    assert {t.role for t in config.load(tmp_path / "barrier" / secrets.TOKENS, TokensFile).token} == {
+        "read",
+        "deploy",
+        "admin",
+    }
+    others = b"".join(data for name, data in made.items() if not name.startswith("tools/"))
+    assert fleet.token.admin.encode() not in others
+    assert b"PRIVATE KEY" not in others
+
+
+def test_secrets_that_were_cut_off_are_made_anew_as_a_whole(tmp_path: Path) -> None:
+    told = given.read(given.Fleet, FLEET)
+    secrets.make(told, tmp_path)
+    (tmp_path / "tools" / state.FILE).unlink()
+    before = contents(tmp_path)
+    assert secrets.make(told, tmp_path)
+    after = contents(tmp_path)
+    assert not {n for n, data in before.items() if after[n] == data}
+
+
+def test_who_there_is_may_change_and_the_tokens_stay(tmp_path: Path) -> None:
+    secrets.make(given.read(given.Fleet, FLEET), tmp_path)
+    before = state.load(tmp_path / "tools")
+    secrets.make(given.read(given.Fleet, FLEET | {"PINRAIL_EDGES": "edge-1"}), tmp_path)
+    after = state.load(tmp_path / "tools")
+    assert before is not None and after is not None
+    assert ([e.id for e in after.edges], after.token) == (["edge-1"], before.token)
+
+
+def test_hosts_without_addresses_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="NAME=ADDRESS"):
+        secrets.make(given.read(given.Fleet, FLEET | {"PINRAIL_HOSTS": "host-1"}), tmp_path)
+
+
+# -- a server and its agent -------------------------------------------------------------------------------------------
+
+_PAIR = "import sys; from pinrail.containers import pair; sys.exit(pair.run(*(['sh', '-c', s] for s in sys.argv[1:])))"
+
+
+@contextmanager
+def pair(server: str, agent: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([sys.executable, "-c", _PAIR, server, agent], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(30)
+
+
+def lines(path: Path) -> Callable[[], list[str]]:
+    return lambda: path.read_text().split() if path.exists() else []
+
+
+def test_an_agent_that_ends_is_started_again_and_its_server_lives(tmp_path: Path) -> None:
+    server, agents = lines(tmp_path / "server"), lines(tmp_path / "agents")
+    with pair(f"echo $$ >>{tmp_path}/server; exec sleep 99", f"echo $$ >>{tmp_path}/agents; exit 1") as process:
+        eventually("a third agent runs", lambda: len(agents()) > 2)
+        assert len(server()) == 1
+        os.kill(int(server()[0]), 0)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(server()[0]), 0)
+
+
+def test_a_server_that_ends_is_the_containers_end(tmp_path: Path) -> None:
+    with pair("exit 3", f"echo $$ >{tmp_path}/agent; exec sleep 99") as process:
+        assert process.wait(30) == 3
+        assert "the server ended by itself, with 3" in process.communicate()[1]
+    if agent := lines(tmp_path / "agent")():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(agent[0]), 0)
+
+
+def test_an_agent_that_refuses_its_configuration_is_the_containers_end() -> None:
+    with pair("exec sleep 99", "echo 'pinrail: no such key' >&2; exit 2") as process:
+        assert process.wait(30) == 2
+        assert process.communicate()[1] == "pinrail: no such key\n"
+
+
+def test_the_agent_ends_before_the_server_does(tmp_path: Path) -> None:
+    say = "trap 'echo {0} >>{1}/order; exit' TERM; echo {0} >>{1}/up; while :; do sleep 0.1; done"
+    with pair(say.format("server", tmp_path), say.format("agent", tmp_path)) as process:
+        eventually("both run", lambda: len(lines(tmp_path / "up")()) == 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert lines(tmp_path / "order")() == ["agent", "server"]
