@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -161,3 +162,16 @@ def test_the_agent_ends_before_the_server_does(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     assert lines(tmp_path / "order")() == ["agent", "server"]
+
+
+# -- the packages -----------------------------------------------------------------------------------------------------
+
+
+def test_the_images_packages_are_those_of_the_lock() -> None:
+    """`make lock` writes both; a version of one that the other does not have was tested by nobody."""
+    root = Path(__file__).parents[2]
+    pinned = re.compile(r"^[a-z0-9][\w.\-\[\]]*==\S+", re.MULTILINE)
+    all_of_them = set(pinned.findall((root / "requirements.lock").read_text()))
+    images = set(pinned.findall((root / "compose" / "requirements.lock").read_text()))
+    assert len(images) > 30
+    assert images <= all_of_them
