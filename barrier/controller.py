@@ -7,7 +7,7 @@ successor starts those anew. Every write names the fence and the versions that i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from barrier import machine, plans, remedies, snapshot, turns
 from barrier.election import Election
@@ -88,6 +88,7 @@ class Controller:
         """Once in a lead: what others write below must be there, as they may not be allowed to make it."""
         if self._laid_out == fence:
             return
+        self._recall = Recall(self._zk, monotonic=self._monotonic)  # others led meanwhile, and wrote what it knows
         for path in paths.TOP:
             self._zk.ensure(path)
         if not self._zk.protected("/"):
@@ -251,11 +252,11 @@ class Controller:
             _log.info(f"{snap.service}: rollout {rollout.number} moves again", **about)
 
     def _give_turns(self, snap: Snapshot, fence: int) -> bool:
-        """Grant and revoke; True when anything was written."""
+        """Grant and revoke, as many as one transaction takes; True when anything was written."""
         granting = snap.rollout is None or snap.rollout.state is not RolloutState.PAUSED
         lost = self._lost(snap, self._monotonic())
-        ops: list[Op] = []
-        given: list[str] = []
+        grant: dict[str, Turn] = {}
+        revoke: list[str] = []
         for role in ("default", *snap.roles):
             enabled = snap.roles.get(role, snap.enabled)
             hosts = snap.hosts_of(role)
@@ -268,25 +269,30 @@ class Controller:
                 everyone=snap.plan.default is None,
                 lost=lost,
             )
-            data = Turn(serial=enabled.serial).encode()
-            for name in changes.grant:
-                path = paths.turn(snap.service, name)
-                ops.append(Set(path, data, -1) if name in snap.turns else Create(path, data))
-            ops += [Delete(paths.turn(snap.service, n)) for n in changes.revoke if n not in changes.grant]
-            given += changes.grant
-        if not ops:
+            grant |= dict.fromkeys(changes.grant, Turn(serial=enabled.serial))
+            revoke += [n for n in changes.revoke if n not in changes.grant]
+        revoke = revoke[:TURNS_AT_ONCE]
+        grant = dict(list(grant.items())[: TURNS_AT_ONCE - len(revoke)])
+        if not grant and not revoke:
             return False
-        ops = ops[:TURNS_AT_ONCE]
-        if snap.enabled_version is not None:
-            ops.append(Check(paths.enabled(snap.service), snap.enabled_version))
-        self._zk.ensure(paths.turns(snap.service))
-        self._commit(fence, ops)
-        names = [op.path.rpartition("/")[2] for op in ops]
-        self._recall.forget(paths.turns(snap.service), names)
-        if given := sorted(set(names) & set(given)):
-            named = ", ".join(given[:NAMED]) + (f" and {len(given) - NAMED} more" if len(given) > NAMED else "")
-            _log.info(f"{snap.service}: their turn: {named}", service=snap.service, serial=enabled.serial)
+        self._write_turns(snap, fence, grant, revoke)
         return True
+
+    def _write_turns(self, snap: Snapshot, fence: int, grant: Mapping[str, Turn], revoke: Sequence[str]) -> None:
+        service, below = snap.service, paths.turns(snap.service)
+        ops: list[Op] = [Delete(paths.turn(service, n)) for n in revoke]
+        for name, turn in grant.items():
+            path, data = paths.turn(service, name), turn.encode()
+            ops.append(Set(path, data, -1) if name in snap.turns else Create(path, data))
+        if snap.enabled_version is not None:
+            ops.append(Check(paths.enabled(service), snap.enabled_version))
+        self._zk.ensure(below)
+        self._commit(fence, ops)
+        self._recall.written(below, grant, revoke)
+        if grant:
+            named = ", ".join(sorted(grant)[:NAMED]) + (f" and {len(grant) - NAMED} more" if len(grant) > NAMED else "")
+            serial = max(turn.serial for turn in grant.values())
+            _log.info(f"{service}: their turn: {named}", service=service, serial=serial)
 
 
 def _turns_of(role: str, snap: Snapshot, hosts: dict[str, HostStatus]) -> dict[str, Turn]:

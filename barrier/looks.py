@@ -92,5 +92,5 @@ class Looks:
     def _read_service(self, name: str) -> Overview:
         snap = self._store.read(name, watch=True)
         missing = waiting(snap, snap.rollout) if snap.rollout else []
-        infos = snapshot.read_edges(self._store.zk, snap.fleet)
+        infos = snapshot.read_edges(self._store.recall, snap.fleet)
         return overview(snap, infos, self._store.rollouts(name, PAST), missing)

@@ -79,10 +79,10 @@ class Metrics:
             self._wait.labels(service, _KINDS[state]).observe(seconds)
 
     def missing(self, service: str, missing: tuple[Missing, ...]) -> None:
-        now = frozenset(m.who for m in missing)
-        for gone in self._named.get(service, frozenset()) - now:
+        now, before = frozenset(m.who for m in missing), self._named.get(service, frozenset())
+        for gone in before - now:
             self._missing.remove(service, gone)
-        for who in now:
+        for who in now - before:
             self._missing.labels(service, who).set(1)
         self._named[service] = now
 

@@ -53,7 +53,7 @@ def list_edges(api: Connected, who: Reader) -> list[EdgeView]:
             metrics=info.metrics,
             services={s: _edge_service(snap, name) for s, snap in services.items()},
         )
-        for name, info in snapshot.read_edges(api.store.zk, fleet).items()
+        for name, info in snapshot.read_edges(api.store.recall, fleet).items()
     ]
 
 

@@ -91,7 +91,7 @@ class Sampler:
 
     def _fleet(self) -> tuple[tuple[str, ...], dict[str, EdgeInfo], tuple[str, ...]]:
         fleet = self._store.fleet()
-        return tuple(self._store.services()), snapshot.read_edges(self._store.zk, fleet), fleet.alive
+        return tuple(self._store.services()), snapshot.read_edges(self._store.recall, fleet), fleet.alive
 
     async def _steps(self, until: float) -> None:
         """Note what rollouts do, as soon as they do it, for the rest of the round."""

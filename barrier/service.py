@@ -6,6 +6,7 @@ TERM and INT stop both. A bug in either ends the process with a traceback: whoev
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import threading
 
@@ -31,6 +32,11 @@ _log = log.get()
 
 #: Seconds that open requests (long polls, event streams) get to end when the process stops.
 GRACE_SECONDS = 2
+#: Seconds, at most, that the controller gathers news between two looks: with thousands of hosts each look takes time.
+REST_SECONDS = 0.25
+#: Objects that are made before Python looks for rings among them, which are few here; what is known of a large fleet is
+#: many objects, and looking through all of them at Python's own pace takes a third of the controller's time.
+RINGS_EVERY = 50_000
 
 
 class CannotListen(Trouble):
@@ -94,6 +100,7 @@ class _Server:
 
 def run(config: BarrierConfig, wake: Wake) -> None:
     """Until ``wake.stop()``. ZooKeeper may be away at any time, at the start too: the API then says so with 503."""
+    gc.set_threshold(RINGS_EVERY)
     sock = _listen(config.listen)
     hub, metrics = Hub(), Metrics()
     access = read_access(config.zookeeper_access, "barrier")
@@ -116,7 +123,7 @@ def run(config: BarrierConfig, wake: Wake) -> None:
     server.start()
     _log.info(f"the API listens on http://{config.listen}")
     try:
-        loop.run(Controller(driver, config.name, metrics, wake), wake, every=config.every)
+        loop.run(Controller(driver, config.name, metrics, wake), wake, every=config.every, rest=REST_SECONDS)
     finally:
         hub.close()
         served = server.stop()

@@ -6,7 +6,7 @@ anything else is ``BadPayload`` and concerns this service alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -26,7 +26,6 @@ class BadPayload(Trouble):
 
 
 W = TypeVar("W", bound=Wire)
-T = TypeVar("T")
 
 
 def parse(model: type[W], node: Node, path: str) -> W:
@@ -88,19 +87,17 @@ def read_fleet(zk: ZooKeeper, *, watch: bool) -> Fleet:
     return Fleet(zk.children(paths.ROSTER, watch=watch), zk.children(paths.EDGES, watch=watch))
 
 
-def read_edges(zk: ZooKeeper, fleet: Fleet) -> dict[str, EdgeInfo]:
+def read_edges(recall: Recall, fleet: Fleet) -> dict[str, EdgeInfo]:
     """What each edge says of itself; what it said when it joined the roster, where it is away."""
-    names = sorted({*fleet.roster, *fleet.alive})
-    alive = zk.get_many([paths.edge(n) for n in names])
-    joined = zk.get_many([paths.rostered(n) for n in names])
-    found = {}
-    for name in names:
-        node = alive.get(paths.edge(name)) or joined.get(paths.rostered(name))
-        try:
-            found[name] = parse(EdgeInfo, node, paths.edge(name)) if node else EdgeInfo(name=name)
-        except BadPayload:
-            found[name] = EdgeInfo(name=name)  # shown by its name alone; nothing is decided by the rest
-    return found
+    alive, joined = recall.below(paths.EDGES, _info), recall.below(paths.ROSTER, _info)
+    return {n: alive.get(n) or joined.get(n) or EdgeInfo(name=n) for n in sorted({*fleet.roster, *fleet.alive})}
+
+
+def _info(node: Node, path: str) -> EdgeInfo:
+    try:
+        return parse(EdgeInfo, node, path)
+    except BadPayload:
+        return EdgeInfo(name=path.rpartition("/")[2])  # shown by its name alone; nothing is decided by the rest
 
 
 def _ack(node: Node, path: str) -> Ack:
@@ -141,17 +138,13 @@ def read(zk: ZooKeeper, recall: Recall, service: str, *, watch: bool) -> Snapsho
 
     ``recall`` is of the same session: what thousands say (acks, hosts, turns) is asked of ZooKeeper where it changed.
     """
-
-    def below(parent: str, one: Callable[[Node, str], T]) -> dict[str, T]:
-        return recall.below(parent, zk.children(parent, watch=watch), one)
-
     config = zk.get(paths.config(service), watch=watch)
     if config is None:
         return None
     # Acks before the plan: an ack then never speaks of a plan that is newer than the one it is compared with.
-    acks = below(paths.acks(service), _ack)
-    hosts = below(paths.hosts(service), _host)
-    turns = below(paths.turns(service), _turn)
+    acks = recall.below(paths.acks(service), _ack)
+    hosts = recall.below(paths.hosts(service), _host)
+    turns = recall.below(paths.turns(service), _turn)
     lock = zk.get(paths.active_rollout(service), watch=watch)
     path = paths.rollout(service, lock_number(lock, paths.active_rollout(service))) if lock else ""
     active = zk.get(path, watch=watch) if lock else None
@@ -164,7 +157,7 @@ def read(zk: ZooKeeper, recall: Recall, service: str, *, watch: bool) -> Snapsho
     plan = zk.get(paths.plan(service), watch=watch)
     parsed = parse(Plan, plan, paths.plan(service)) if plan else Plan()
     wanted = dict.fromkeys((*parsed.serving, *((rollout.build,) if rollout else ())))
-    members = {v: len(zk.children(paths.serverset(service, v), watch=watch)) for v in wanted}
+    members = {v: len(recall.children(paths.serverset(service, v))) for v in wanted}
     # The roster after plan and acks: an edge that joined before this plan was written is then on it, and one that
     # joined since turns green only by a plan that it reads after joining.
     fleet = read_fleet(zk, watch=watch)

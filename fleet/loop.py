@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Protocol, Self
 
@@ -50,6 +51,7 @@ class Wake:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._stopped = threading.Event()
         self.stopping = False
 
     def __call__(self, *_: object) -> None:
@@ -57,6 +59,7 @@ class Wake:
 
     def stop(self, *_: object) -> None:
         self.stopping = True
+        self._stopped.set()
         self._event.set()
 
     def wait(self, seconds: float) -> bool:
@@ -64,6 +67,10 @@ class Wake:
         woken = self._event.wait(seconds)
         self._event.clear()
         return woken
+
+    def rest(self, seconds: float) -> None:
+        """Wait, woken or not, unless it is to stop; what wakes it meanwhile is not forgotten."""
+        self._stopped.wait(seconds)
 
 
 def stop_on_signals(wake: Wake) -> None:
@@ -86,14 +93,18 @@ def crash_with_any_thread() -> None:
     threading.excepthook = ended
 
 
-def run(agent: Cycling, wake: Wake, *, every: float = 2.0, backoff: float = 0.2) -> None:
+def run(agent: Cycling, wake: Wake, *, every: float = 2.0, backoff: float = 0.2, rest: float = 0.0) -> None:
     """Cycle until ``wake.stop()``: at once when woken, else every ``every`` seconds; after trouble with backoff.
+
+    ``rest``: seconds, at most, in which news is gathered after a cycle: as many as the cycle took. Where there is much
+    to look at, what comes one by one is then looked at together.
 
     Logs a cycle's sentence, or of one with parts each part, when it differs from the last one.
     """
     said: Mapping[str, str] = {}
     delay = backoff
     while not wake.stopping:
+        began = time.monotonic()
         try:
             sentence = agent.cycle()
             wait, delay = every, backoff
@@ -103,6 +114,8 @@ def run(agent: Cycling, wake: Wake, *, every: float = 2.0, backoff: float = 0.2)
             said = _say(_log.warning, first if isinstance(first, Said) else str(trouble), said)
             wait, delay = delay, min(delay * 2, every)
         if not wake.stopping:
+            if rest:
+                wake.rest(min(rest, time.monotonic() - began))
             wake.wait(wait)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from fleet.zk import Node, ZooKeeper
@@ -41,10 +41,21 @@ class Recall:
         self._zk = zk
         self._monotonic = monotonic
         self._known: dict[str, Mapping[str, _Known]] = {}
+        self._lists: dict[str, _Known] = {}
 
-    def below(self, parent: str, names: Sequence[str], read: Callable[[Node, str], T]) -> dict[str, T]:
-        """What ``read`` made of those of ``parent``'s children that exist; a change wakes the session's owner."""
-        now = self._monotonic()
+    def children(self, parent: str) -> tuple[str, ...]:
+        """The names below ``parent``, sorted; who comes or leaves wakes the session's owner."""
+        known, now = self._lists.get(parent), self._monotonic()
+        if known is None or known.over or now >= known.ends:
+            known = _Known(now + _lasts(parent))
+            known.value = self._zk.children(parent, changed=known.void)
+            self._lists[parent] = known
+        names: tuple[str, ...] = known.value
+        return names
+
+    def below(self, parent: str, read: Callable[[Node, str], T]) -> dict[str, T]:
+        """What ``read`` made of each of ``parent``'s children; a change wakes the session's owner."""
+        names, now = self.children(parent), self._monotonic()
         before = self._known.get(parent, {})
         found = {n: k for n in names if (k := before.get(n)) is not None and not k.over and now < k.ends}
         asked = {n: _Known(now + _lasts(n)) for n in names if n not in found}
@@ -57,12 +68,15 @@ class Recall:
         self._known[parent] = found
         return {n: found[n].value for n in names if n in found}
 
-    def forget(self, parent: str, names: Sequence[str]) -> None:
-        """They were written by this session: its own watch on them may still be under way."""
-        known = self._known.get(parent, {})
-        for name in names:
-            if name in known:
-                known[name].void()
+    def written(self, parent: str, values: Mapping[str, object], gone: Iterable[str] = ()) -> None:
+        """This session has made these children of ``parent`` say that, and ended those; nobody else writes them."""
+        if parent in self._lists:
+            self._lists[parent].void()
+        known = {n: k for n, k in self._known.get(parent, {}).items() if n not in set(gone)}
+        for name, value in values.items():
+            known[name] = _Known(self._monotonic() + _lasts(name))
+            known[name].value = value
+        self._known[parent] = known
 
 
 def _lasts(name: str) -> float:

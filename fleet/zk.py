@@ -196,15 +196,14 @@ class ZooKeeper:
         """Those of ``paths`` that exist, all in flight at once. When one next changes or ends, or the connection is in
         doubt, its function is called, in another thread, and then ``wake``.
         """
+        return self._answers([(p, self._client.get_async(p, watch=self._told(f))) for p, f in paths.items()])
 
-        def told(changed: Callable[[], None]) -> Callable[[object], None]:
-            def tell(_: object) -> None:
-                changed()
-                self._wake()
+    def _told(self, changed: Callable[[], None]) -> Callable[[object], None]:
+        def tell(_: object) -> None:
+            changed()
+            self._wake()
 
-            return tell
-
-        return self._answers([(p, self._client.get_async(p, watch=told(changed))) for p, changed in paths.items()])
+        return tell
 
     def _answers(self, pending: Iterable[tuple[str, Any]]) -> dict[str, Node]:
         found: dict[str, Node] = {}
@@ -216,14 +215,17 @@ class ZooKeeper:
             found[path] = Node(data, stat.version, stat.ephemeralOwner)
         return found
 
-    def children(self, path: str, *, watch: bool = True) -> tuple[str, ...]:
-        """The names below ``path``, sorted; none where the node does not exist (its appearance then wakes)."""
-        wake = self._wake if watch else None
+    def children(self, path: str, *, watch: bool = True, changed: Callable[[], None] | None = None) -> tuple[str, ...]:
+        """The names below ``path``, sorted; none where the node does not exist (its appearance then wakes).
+
+        ``changed`` is called before ``wake``, as in ``get_watched``.
+        """
+        tell = self._told(changed) if changed else self._wake if watch else None
         try:
-            return tuple(sorted(self._call(self._client.get_children_async(path, watch=wake), path)))
+            return tuple(sorted(self._call(self._client.get_children_async(path, watch=tell), path)))
         except kx.NoNodeError:
-            if watch and self._call(self._client.exists_async(path, watch=wake)) is not None:
-                return self.children(path, watch=watch)
+            if tell and self._call(self._client.exists_async(path, watch=tell)) is not None:
+                return self.children(path, watch=watch, changed=changed)
             return ()
 
     def sync(self, path: str) -> None:

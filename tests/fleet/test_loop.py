@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,23 @@ def test_a_wake_cycles_at_once_and_a_stop_ends_it() -> None:
     wake.stop()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_news_is_gathered_for_as_long_as_a_cycle_takes_and_a_stop_ends_that() -> None:
+    wake, looks = Wake(), []
+
+    class Agent:
+        def cycle(self) -> str:
+            looks.append(time.monotonic())
+            time.sleep(0.05)  # a fleet that takes that long to look at
+            wake()
+            if len(looks) == 4:
+                threading.Timer(0.01, wake.stop).start()
+            return "ok"
+
+    loop.run(Agent(), wake, every=60, rest=60)
+    assert len(looks) == 4
+    assert all(later - sooner >= 0.1 for sooner, later in itertools.pairwise(looks))
 
 
 def test_a_failed_atomic_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 
 from fleet.recall import SECONDS, Recall
-from fleet.zk import Node, ZooKeeper
+from fleet.zk import Create, Delete, Node, Set, ZooKeeper
 from tests.conftest import eventually
 
 NAMES = ("a", "b", "c")
@@ -23,17 +24,22 @@ class Bed:
             self.other.create(f"/nodes/{name}", b"1")
         self.now = 0.0
         self.asked: list[str] = []
-        self._honest = self.zk.get_watched
-        self.zk.get_watched = self._counted  # type: ignore[method-assign]
+        self._honest, self._lists = self.zk.get_watched, self.zk.children
+        self.zk.get_watched, self.zk.children = self._counted, self._listed  # type: ignore[method-assign]
         self.recall = Recall(self.zk, monotonic=lambda: self.now)
+
+    def _listed(self, path: str, **how: Any) -> tuple[str, ...]:
+        self.asked.append("list")
+        return self._lists(path, **how)
 
     def _counted(self, paths: Mapping[str, Callable[[], None]]) -> dict[str, Node]:
         self.asked += sorted(p.rpartition("/")[2] for p in paths)
         return self._honest(paths)
 
-    def read(self, *names: str) -> dict[str, bytes]:
+    def read(self) -> dict[str, bytes]:
+        """``asked`` then has the nodes, and "list", that ZooKeeper was asked for."""
         self.asked.clear()
-        return self.recall.below("/nodes", names or NAMES, lambda node, _: node.data)
+        return self.recall.below("/nodes", lambda node, _: node.data)
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ def bed(connect: Callable[..., ZooKeeper]) -> Iterator[Bed]:
 
 def test_only_what_changed_is_asked_again(bed: Bed) -> None:
     assert bed.read() == dict.fromkeys(NAMES, b"1")
-    assert bed.asked == list(NAMES)
+    assert bed.asked == ["list", *NAMES]
     assert bed.read() == dict.fromkeys(NAMES, b"1")
     assert bed.asked == []
     bed.other.set("/nodes/b", b"2", 0)
@@ -56,24 +62,30 @@ def test_a_node_that_ends_and_comes_again_is_another(bed: Bed) -> None:
     bed.other.delete("/nodes/b")
     eventually("its end to be seen", lambda: "b" not in bed.read())
     bed.other.create("/nodes/b", b"3")
-    assert bed.read() == {"a": b"1", "b": b"3", "c": b"1"}
-    assert bed.asked == ["b"]
+    eventually("it to be seen again", lambda: bed.read() == {"a": b"1", "b": b"3", "c": b"1"})
+    assert bed.asked == ["list", "b"]
 
 
-def test_who_is_not_named_is_forgotten(bed: Bed) -> None:
+def test_a_parent_that_appears_is_seen(bed: Bed) -> None:
+    assert bed.recall.children("/later") == ()
+    bed.other.create("/later/x", b"")
+    eventually("it to be seen", lambda: bed.recall.children("/later") == ("x",))
+
+
+def test_what_was_written_here_is_known(bed: Bed) -> None:
     bed.read()
-    assert set(bed.read("a", "c")) == {"a", "c"}
-    assert bed.asked == []
-    bed.read()
-    assert bed.asked == ["b"]
+    bed.zk.commit([Set("/nodes/a", b"2", 0), Delete("/nodes/b"), Create("/nodes/d", b"4")])
+    bed.recall.written("/nodes", {"a": b"2", "d": b"4"}, gone=["b"])
+    assert bed.read() == {"a": b"2", "c": b"1", "d": b"4"}
+    assert bed.asked == ["list"]
 
 
-def test_what_was_written_here_is_asked_again_at_once(bed: Bed) -> None:
+def test_what_ended_here_and_was_made_again_by_another_is_asked(bed: Bed) -> None:
     bed.read()
-    bed.zk.set("/nodes/a", b"2", 0)
-    bed.recall.forget("/nodes", ["a"])
-    assert bed.read()["a"] == b"2"
-    assert bed.asked == ["a"]
+    bed.zk.delete("/nodes/b")
+    bed.recall.written("/nodes", {}, gone=["b"])
+    bed.other.create("/nodes/b", b"3")
+    assert bed.read()["b"] == b"3"
 
 
 def test_everything_is_asked_again_after_a_while(bed: Bed) -> None:
@@ -81,14 +93,14 @@ def test_everything_is_asked_again_after_a_while(bed: Bed) -> None:
     bed.read()
     bed.now = SECONDS + 1
     bed.read()
-    assert bed.asked == list(NAMES)
+    assert bed.asked == ["list", *NAMES]
 
 
 def test_a_connection_that_was_lost_voids_all_of_it(bed: Bed) -> None:
     bed.read()
     bed.zk._client._connection._socket.shutdown(2)
     eventually("it to be connected again, and to ask for all", lambda: bed.zk.connected and bed.read() and bed.asked)
-    assert bed.asked == list(NAMES)
+    assert bed.asked == ["list", *NAMES]
 
 
 def test_what_cannot_be_read_is_never_recalled(bed: Bed) -> None:
@@ -99,4 +111,4 @@ def test_what_cannot_be_read_is_never_recalled(bed: Bed) -> None:
 
     for _ in range(2):
         with pytest.raises(ValueError, match="/nodes/b"):
-            bed.recall.below("/nodes", NAMES, refuse)
+            bed.recall.below("/nodes", refuse)

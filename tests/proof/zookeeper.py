@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from fleet.access import Right, Role, rights
 from fleet.zk import Check, Conflict, Create, Delete, Denied, Node, Op, Set, ZooKeeper, ZooKeeperTrouble
@@ -94,6 +95,15 @@ def _data(tree: Tree, path: str) -> bytes | None:
     return tree[path].data if path in tree else None
 
 
+def _same(path: str, stored: Stored, tree: Tree) -> bool:
+    return tree.get(path) is stored
+
+
+def _names(tree: Tree, path: str) -> tuple[str, ...]:
+    start = f"{path}/"
+    return tuple(sorted(p[len(start) :] for p in tree if p.startswith(start) and "/" not in p[len(start) :]))
+
+
 def _parent(path: str) -> str:
     return path.rpartition("/")[0]
 
@@ -169,8 +179,9 @@ class Session(ZooKeeper):
         #: The state that the last read was answered from; and the same for the last read of a node's children.
         self.read_from: Tree = server.now
         self.read_below: dict[str, Tree] = {}
-        #: What was read with a watch, what it was then, and who is told of its next change.
-        self._watched: list[tuple[str, Stored, Callable[[], None]]] = []
+        #: Of what was read with a watch: is it still so in that tree, and who is told when it is not.
+        self._watched: list[tuple[Callable[[Tree], bool], Callable[[], None]]] = []
+        self._told: Tree | None = None
 
     # -- the session --
 
@@ -207,9 +218,12 @@ class Session(ZooKeeper):
 
     def _tell(self, tree: Tree | None) -> None:
         """Watches of what is another in ``tree`` fire, before anything is answered from it; None: all of them."""
-        over = [w for w in self._watched if tree is None or tree.get(w[0]) is not w[1]]
-        self._watched = [w for w in self._watched if tree is not None and tree.get(w[0]) is w[1]]
-        for _, _, changed in over:
+        if tree is self._told:
+            return
+        self._told = tree
+        over = [w for w in self._watched if tree is None or not w[0](tree)]
+        self._watched = [w for w in self._watched if w not in over]
+        for _, changed in over:
             changed()
 
     # -- reading --
@@ -234,13 +248,16 @@ class Session(ZooKeeper):
 
     def get_watched(self, wanted: Mapping[str, Callable[[], None]]) -> dict[str, Node]:
         found = self.get_many(list(wanted))
-        self._watched += [(p, self.read_from[p], wanted[p]) for p in found]
+        for path in found:
+            self._watched.append((partial(_same, path, self.read_from[path]), wanted[path]))
         return found
 
-    def children(self, path: str, *, watch: bool = True) -> tuple[str, ...]:
-        start = f"{path}/"
+    def children(self, path: str, *, watch: bool = True, changed: Callable[[], None] | None = None) -> tuple[str, ...]:
         tree = self.read_below[path] = self._tree()
-        return tuple(sorted(p[len(start) :] for p in tree if p.startswith(start) and "/" not in p[len(start) :]))
+        found = _names(tree, path)
+        if changed:
+            self._watched.append((lambda t: _names(t, path) == found and (path in t) == (path in tree), changed))
+        return found
 
     def sync(self, path: str) -> None:
         self._call()
