@@ -17,7 +17,7 @@ from fleet import paths
 from fleet.model import RolloutState
 from fleet.zk import Check, Conflict, Set
 from pipeline.client import BarrierError
-from tests.faults.fleet import PATIENCE, SERVICE, SESSION, Fleet, Rollout, builds, pools
+from tests.faults.fleet import PATIENCE, SESSION, Fleet
 from tests.faults.hurts import (
     HURTS,
     AgentDies,
@@ -29,6 +29,7 @@ from tests.faults.hurts import (
     ManagerDies,
     VarnishHangs,
 )
+from tests.faults.rollout import SERVICE, Rollout, builds, pools
 
 pytestmark = pytest.mark.timeout(900)
 

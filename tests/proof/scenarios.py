@@ -231,6 +231,17 @@ def deposed_leader_alone(world: World) -> None:
 
 
 @scenario()
+def leader_is_back_before_its_session_ends(world: World) -> None:
+    """The leader is killed and back at once: it waits for its own former session to expire, and then goes on."""
+    world.deploy("C")
+    until(world, S.INSTALLING)
+    world.replicas[world.promises.leader].kill()
+    world.rounds(3)
+    assert world.rollout().state is S.INSTALLING  # type: ignore[union-attr]
+    world.settle()
+
+
+@scenario()
 def failed_hosts_resumed(world: World) -> None:
     """C does not come up on a host: paused with the host's own words; the host is mended, and it goes on."""
     world.machines["host-2"].bad["C"] = (Check, "it exits with status 1")

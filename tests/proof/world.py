@@ -263,6 +263,8 @@ class World:
             if rollout is not None and rollout.state is RolloutState.PAUSED and rollout.request is None:
                 self.ask("resume")
             self.round(seconds)
+            for part in self.parts():
+                part.bury()  # one that was killed has come back in this round: what it held before does not last
             if (why := self.quiet()) is None:
                 return
         holds("liveness", False, f"after {rounds} rounds in which nothing went wrong: {why}; {self.said()}")
