@@ -101,7 +101,8 @@ class Driver:
         for w in wants:
             known = self._hosts[w.service]
             found: dict[tuple[str, str], bool] = {}
-            for r in dict.fromkeys((*w.current, *w.staged)):
+            former = (r for r in w.former if r.name in points)
+            for r in dict.fromkeys((*w.current, *w.staged, *former)):
                 if r.name not in have:
                     continue
                 health = self._health[r.name] = self._varnish.health(r.name)

@@ -12,15 +12,16 @@ from fleet.model import Plan
 
 
 def counts(w: Want, versions: Iterable[str], seen: Observed) -> tuple[dict[str, int], dict[str, int]]:
-    """Members and healthy ones per version, seen by the staged VCL once it has probed, else by the current one."""
-    choices = (*w.staged[:1], *w.current[:1], *_pointed(w, seen))
+    """Members and healthy ones per version, seen by the staged VCL once it has probed, else by the current one; until
+    one of them has, by the one that new requests use, which may be an older plan's and not know all versions."""
+    choices = (*w.staged[:1], *w.current[:1], *_pointed(w, seen), *_used(w.former, w, seen))
     by = next((r for r in choices if r.name in seen.health and r.name in seen.ready), None)
     total = dict.fromkeys(versions, 0)
     good = dict(total)
     for version, _ in w.current[0].backends.values():
         total[version] = total.get(version, 0) + 1
     for backend, (version, _) in by.backends.items() if by else ():
-        if by and seen.health[by.name].get(backend) == "healthy":
+        if by and version in total and seen.health[by.name].get(backend) == "healthy":
             good[version] = good.get(version, 0) + 1
     return total, good
 
@@ -39,5 +40,9 @@ def dead(w: Want, routing: Plan, seen: Observed) -> bool:
 
 def _pointed(w: Want, seen: Observed) -> list[Rendered]:
     """The rendering that new requests use; none while they use one of an older plan."""
+    return _used(w.current, w, seen)
+
+
+def _used(among: Iterable[Rendered], w: Want, seen: Observed) -> list[Rendered]:
     points = plan.targets(seen.look).get(render.label(w.service))
-    return [r for r in w.current if r.name == points]
+    return [r for r in among if r.name == points]

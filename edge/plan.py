@@ -35,6 +35,8 @@ class Want:
     probing: float = 0.0
     #: Seconds after which a discarded VCL of this service is not waited for any more; 0: never.
     draining: float = 0.0
+    #: What was wanted before, and may be what new requests still use.
+    former: tuple[Rendered, ...] = ()
 
 
 @dataclass(frozen=True)

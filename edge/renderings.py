@@ -31,7 +31,8 @@ class Renderings:
         self._took = took
         self._clock = clock
         self._cache: dict[str, tuple[object, Want]] = {}
-        self._endpoints: dict[str, frozenset[str]] = {}
+        #: Of those that were rendered in the life of this agent, what is wanted or still loaded.
+        self._known: dict[str, Rendered] = {}
         #: What each service's texts were last made of: a commit makes no new one of what was staged.
         self._made: dict[str, list[tuple[Given, Rendered]]] = {}
 
@@ -54,7 +55,7 @@ class Renderings:
 
     def endpoints(self) -> dict[str, frozenset[str]]:
         """VCL -> where it sends requests; of those that were rendered in the life of this agent."""
-        return self._endpoints
+        return {name: frozenset(at for _, at in r.backends.values()) for name, r in self._known.items()}
 
     def prune(self, want: Want, listed: Container[str]) -> dict[str, int]:
         """Forget the VCLs of a service that are neither wanted nor ``listed`` by Varnish; what is left."""
@@ -62,7 +63,7 @@ class Renderings:
         known = {n: e for n, e in self._epochs[want.service].items() if n in names or n in listed}
         self._epochs[want.service] = known
         start = render.prefix(want.service)
-        self._endpoints = {n: at for n, at in self._endpoints.items() if n in known or not n.startswith(start)}
+        self._known = {n: r for n, r in self._known.items() if n in known or not n.startswith(start)}
         return known
 
     def _want(self, name: str, s: Service) -> Want:
@@ -80,11 +81,13 @@ class Renderings:
         self._took(self._clock() - began)
         probing = render.probe_timeout(s.config) + _GRACE
         draining = max(s.config.drain_seconds, s.config.response_seconds) if s.config.drain_seconds else 0.0
-        want = Want(name, s.plan.epoch, s.config.match, current, staged, probing, draining)
+        start, wanted = render.prefix(name), {r.name for r in (*current, *staged)}
+        former = tuple(r for n, r in self._known.items() if n.startswith(start) and n not in wanted)
+        want = Want(name, s.plan.epoch, s.config.match, current, staged, probing, draining, former)
         if any(e > s.plan.epoch for e in self._epochs[name].values()):
             self._epochs[name] = {}  # someone put an older plan back: what was counted by the newer one means nothing
         self._epochs[name] |= {r.name: s.plan.epoch for r in (*current, *staged)}
-        self._endpoints |= {r.name: frozenset(at for _, at in r.backends.values()) for r in (*current, *staged)}
+        self._known |= {r.name: r for r in (*current, *staged)}
         self._cache[name] = (key, want)
         return want
 
