@@ -13,6 +13,7 @@ from bench.servers import PLAN, SERVICE, free_port, on, origin, running, until
 from edge.config import EdgeConfig, NginxConfig
 from edge.members import Host
 from edge.nginx import render, server
+from edge.nginx.orphans import title
 from edge.render import Route
 from fleet import local_http
 from fleet.config import BadConfig
@@ -34,7 +35,8 @@ class Server:
     def cpu_seconds(self) -> float:
         """Time on a core that the worker has used in its life, in the kernel too."""
         master = int(self._pid_file.read_text())
-        (worker,) = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        (worker,) = (pid for pid in children if title(int(pid)).startswith(b"nginx: worker process"))
         fields = Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
