@@ -4,7 +4,8 @@ A file begins with comments that say what to render: ``# plan: {...}``, ``# conf
 ``@VCL@`` is the service's VCL and ``@ROOT@`` a root over it. More plans: ``# plan2: ...`` gives ``@VCL2@``, of the same
 service unless ``# service2: "other"`` and ``# config2: {...}`` say otherwise. ``@LONG@`` is 6000 letters.
 ``NN_topic.own.vcl`` beside it is the operator's own VCL.
-Only probes are left out: a scripted server answers exactly the requests it expects.
+Probes are left out, as a scripted server answers exactly the requests it expects, but for ``# probes: "new"``, and
+``"known"``: as the VCL is where its hosts serve already.
 """
 
 from __future__ import annotations
@@ -43,9 +44,12 @@ def rendered(text: str, own: str = "") -> str:
         config = ServiceConfig.model_validate(_header(text, f"config{number}") or _header(text, "config") or {})
         routes.setdefault(service, render.Route(service, config.match))
         sets = {v: tuple(servers[s] for s in names) for v, names in hosts.items()}
-        vcl = render.service(service, config, Plan.model_validate(plan), sets, own).text
-        vcl = re.sub(r"^probe pr_health \{.*?^\}\n", "", vcl, flags=re.MULTILINE | re.DOTALL)
-        vcl = vcl.replace("    .probe = pr_health;\n", "")
+        made = render.service(service, config, Plan.model_validate(plan), sets, own)
+        probes = _header(text, "probes")
+        vcl = render.knowing(made, list(made.backends)) if probes == "known" else made.text
+        if probes is None:
+            vcl = re.sub(r"^probe pr_health \{.*?^\}\n", "", vcl, flags=re.MULTILINE | re.DOTALL)
+            vcl = vcl.replace("    .probe = pr_health;\n", "")
         for name, host in servers.items():
             vcl = vcl.replace(
                 f'.host = "192.0.2.1";\n    .port = "{host.port}"',
