@@ -31,6 +31,8 @@ _PARAMETERS = {
     "thread_pool_max": "1000",
     "vsl_space": "32m",
     "pcre2_depth_limit": "200",
+    # The agent asks every few seconds; each of its questions would be a line in the system's log.
+    "syslog_cli_traffic": "off",
 }
 
 

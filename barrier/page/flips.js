@@ -106,7 +106,7 @@ function silentView({ silent, edges }) {
   if (!edges) return h("p", { class: "quiet" }, "No edge has been asked yet.");
   if (!silent.length) return null;
   return h("details", { class: "silent" },
-    h("summary", {}, icon("warn"), `${silent.length} of ${plural(edges, "edge")} cannot be asked: what they count is not in here`),
+    h("summary", {}, icon("warn"), ` ${silent.length} of ${plural(edges, "edge")} cannot be asked: what they count is not in here`),
     h("ul", {}, silent.slice(0, 20).map((s) => h("li", { key: s.edge }, h("strong", {}, s.edge), ": ", s.why)),
       silent.length > 20 ? h("li", { key: "." }, `and ${silent.length - 20} more`) : null));
 }
@@ -157,7 +157,9 @@ function picture(rounds, span, width, label) {
     ticks(span).map((ago) => h("text", { class: "tick", x: x(now - ago), y: BOTTOM + 16, "text-anchor": ago ? "middle" : "end" }, ago ? `−${ago / 60} min` : "now")),
     before === right ? null : h("rect", { class: "hidden-part", x: left, y: TOP, width: Math.max(0, before - left), height: BOTTOM - TOP }),
     before - left < 150 ? null : h("text", { class: "tick", x: (left + before) / 2, y: (TOP + BOTTOM) / 2, "text-anchor": "middle" }, "not counted here"),
-    columns.filter((c) => c.silent).map((c) => h("rect", { class: "hidden-part", x: x(c.from), y: TOP, width: wide(x, c), height: BOTTOM - TOP })),
+    silences(columns).map(({ from, to }) => [
+      h("rect", { class: "hidden-part", x: x(from), y: TOP, width: Math.max(1, x(to) - x(from)), height: BOTTOM - TOP }),
+      x(to) - x(from) < 150 ? null : h("text", { class: "tick", x: (x(from) + x(to)) / 2, y: (TOP + BOTTOM) / 2, "text-anchor": "middle" }, "not all counted here")]),
     columns.map((c) => stack(c, x, y)),
     lane(rounds, span, x, left, right));
 }
@@ -179,6 +181,17 @@ function columnsOf(found, span, room) {
   }
   return [...columns.values()].map((c) => ({
     ...c, rate: perMinute(Object.values(c.causes).reduce((a, b) => a + b, 0), c.seconds) }));
+}
+
+/** Columns in which an edge was silent, those beside each other as one. */
+function silences(columns) {
+  const found = [];
+  columns.forEach((c, i) => {
+    if (!c.silent) return;
+    if (columns[i - 1]?.silent) found.at(-1).to = c.to;
+    else found.push({ from: c.from, to: c.to });
+  });
+  return found;
 }
 
 function stack(column, x, y) {

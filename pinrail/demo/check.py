@@ -249,13 +249,6 @@ class EdgeCounts:
     outcomes: Mapping[str, int] = field(default_factory=dict)
     flips: int = 0
 
-    def since(self, before: EdgeCounts) -> EdgeCounts:
-        return EdgeCounts(
-            self.requests - before.requests,
-            {k: self.outcomes.get(k, 0) - before.outcomes.get(k, 0) for k in {*self.outcomes, *before.outcomes}},
-            self.flips - before.flips,
-        )
-
 
 def expected(way: Way, records: Sequence[Record], judged: Judgement) -> dict[str, EdgeCounts]:
     """What each edge should have counted, from what the clients saw of it."""

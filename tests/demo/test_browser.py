@@ -299,4 +299,18 @@ def test_metrics_are_read_by_service() -> None:
         "# TYPE pinrail_edge_flips_total counter\n"
         'pinrail_edge_flips_total{service="ngapp",edge="e",from="a",to="b",cause="forced"} 4\n'
     )
-    assert counters.parse(text, "ngapp") == EdgeCounts(5, {"exact": 5}, 4)
+    assert counters.since(counters.parse(text, "ngapp"), {}) == EdgeCounts(5, {"exact": 5}, 4)
+
+
+def test_counters_are_compared_from_where_they_stood_and_what_has_gone_is_not_taken_off() -> None:
+    """On a fleet that has seen many releases, edges forget the oldest versions in the midst of a demo."""
+
+    def said(**requests: int) -> counters.Series:
+        lines = [
+            f'pinrail_edge_requests_total{{service="s",edge="e",version="{v}",outcome="exact"}} {n}'
+            for v, n in requests.items()
+        ]
+        return counters.parse("# TYPE pinrail_edge_requests_total counter\n" + "\n".join(lines) + "\n", "s")
+
+    before, after = said(oldest=900, b=4), said(b=5, c=2)
+    assert counters.since(after, before) == EdgeCounts(3, {"exact": 3}, 0)

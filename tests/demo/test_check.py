@@ -417,12 +417,6 @@ def test_without_pins_edges_are_not_asked_what_they_cannot_know() -> None:
     ]
 
 
-def test_counters_are_compared_from_where_they_stood() -> None:
-    before = EdgeCounts(5, {"exact": 4, "forced": 1}, 1)
-    after = EdgeCounts(8, {"exact": 5, "forced": 2, "default": 1}, 2)
-    assert after.since(before) == EdgeCounts(3, {"exact": 1, "forced": 1, "default": 1}, 1)
-
-
 def test_the_log_finds_what_is_recent() -> None:
     log = Log()
     for record in SEEN:
