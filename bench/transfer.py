@@ -9,13 +9,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import boto3
 import zstandard
 
-from bench.measure import Row, Samples
+from bench.measure import Row, Samples, Spoiled
 from bench.servers import connects, free_port, running, until
 from fleet.config import S3Config
 from fleet.files import read_or_none
@@ -36,50 +36,94 @@ _KEY = "bench"
 
 
 def rows(directory: Path, *, rounds: int) -> Iterator[Row]:
-    """``rounds`` is the most: each moves 1.2 GB to begin with."""
+    """``rounds`` is the most: each moves 2.4 GB to begin with."""
     directory.mkdir()
-    with _s3(directory / "s3") as config:
+    with _s3(directory / "s3") as config, _far(directory / "far", config) as far:
         store = ObjectStore(config)
         store.make_bucket()
         tree = directory / "tree"
         _tree(tree)
-        whole: list[tuple[float, float]] = []
-        part: list[tuple[float, float]] = []
         published: list[float] = []
-        fetched = size = 0
-        for n in range(min(rounds, 2)):
+        found = {name: _Pairs() for name in _STORES}
+        for n in range(min(rounds, 3)):
             began = time.monotonic()
             first = publish(store, tree, "bench", f"a{n}").manifest
             published.append(time.monotonic() - began)
+            again = publish(store, tree, "bench", f"again{n}").manifest
+            if again.digest != first.digest:
+                raise Spoiled("the same tree gave two archives")
             _change(tree, n)
             second = publish(store, tree, "bench", f"b{n}").manifest
-            hosts = [_Host(store, config, directory / f"host-{n}-{i}") for i in range(HOSTS)]
-            ours, plain = (_timed(hosts, first, do)[0] for do in (_Host.install, _Host.copy))
-            whole.append((ours, plain))
-            ours, fetched = _timed(hosts, second, _Host.install)
-            part.append((ours, _timed(hosts, second, _Host.copy)[0]))
-            size = second.size
-            for host in hosts:
-                host.remove()
-    yield Row("publish 200 MB", f"{Samples(tuple(published)).text('.1f')} s", f"an archive of {size / 1e6:,.0f} MB")
-    yield _row(f"install it on {HOSTS} hosts", whole, f"{HOSTS * size / 1e6:,.0f} MB", 2.0)
-    share = f"{fetched / 1e6:,.1f} MB ({fetched / HOSTS / size:.1%})"
-    yield _row("install a build of which 1 % changed", part, share, 10.0)
+            for name, where in zip(_STORES, (config, far), strict=True):
+                hosts = [_Host(where, directory / f"host-{n}-{i}") for i in range(HOSTS)]
+                found[name].add(hosts, first, second)
+                for host in hosts:
+                    host.remove()
+    size = f"an archive of {second.size / 1e6:,.0f} MB; of the same tree the same, every time"
+    yield Row("publish 200 MB", f"{Samples(tuple(published)).text('.1f')} s", size)
+    for name, goals in _STORES.items():
+        pairs = found[name]
+        yield _row(f"install it on {HOSTS} hosts, {name}", pairs.whole, HOSTS * second.size, second, goals[0])
+        yield _row(f"install a build of which 1 % changed, {name}", pairs.part, pairs.fetched, second, goals[1])
 
 
-def _row(name: str, pairs: list[tuple[float, float]], moved: str, goal: float) -> Row:
+#: What a store gives on one connection, for which the goals are: as much as there is, or as one that is far away.
+FAR_MB = 25
+_STORES: dict[str, tuple[float | None, float | None]] = {
+    "a store on this machine": (None, None),
+    f"{FAR_MB} MB/s a connection": (2.0, 10.0),
+}
+
+
+@dataclass
+class _Pairs:
+    """Seconds of ours and of the plain way, round by round."""
+
+    whole: list[tuple[float, float]] = field(default_factory=list)
+    part: list[tuple[float, float]] = field(default_factory=list)
+    fetched: int = 0
+
+    def add(self, hosts: list[_Host], first: Manifest, second: Manifest) -> None:
+        ours, plain = (_timed(hosts, first, do)[0] for do in (_Host.install, _Host.copy))
+        self.whole.append((ours, plain))
+        ours, self.fetched = _timed(hosts, second, _Host.install)
+        self.part.append((ours, _timed(hosts, second, _Host.copy)[0]))
+
+
+def _row(name: str, pairs: list[tuple[float, float]], moved: int, build: Manifest, goal: float | None) -> Row:
     ours, plain = (Samples(side) for side in zip(*pairs, strict=True))
     rate = Samples(tuple(b / a for a, b in pairs))
-    other = f"{plain.text('.1f')} s, one stream and tar x"
-    return Row(name, f"{ours.text('.1f')} s, {moved}", other, rate=rate, goal=goal)
+    other = f"{plain.text('.1f')} s, one stream and tar x, {HOSTS * build.size / 1e6:,.0f} MB"
+    share = f"{moved / 1e6:,.1f} MB ({moved / HOSTS / build.size:.1%})"
+    return Row(name, f"{ours.text('.1f')} s, {share}", other, rate=rate, goal=goal)
 
 
 def _timed(hosts: list[_Host], build: Manifest, do: Callable[[_Host, Manifest], int]) -> tuple[float, int]:
-    """All hosts at once; the seconds, and the bytes that were fetched."""
+    """One host after the other, as they share no cores in a fleet; the seconds, and the bytes that were fetched."""
     began = time.monotonic()
-    with ThreadPoolExecutor(len(hosts)) as pool:
-        fetched = sum(pool.map(do, hosts, [build] * len(hosts)))
+    fetched = sum(do(host, build) for host in hosts)
     return time.monotonic() - began, fetched
+
+
+@contextlib.contextmanager
+def _far(directory: Path, config: S3Config) -> Iterator[S3Config]:
+    """The store, as one that gives so much on a connection and no more."""
+    directory.mkdir()
+    port = free_port()
+    (directory / "nginx.conf").write_text(
+        f"worker_processes 1;\npid {directory}/pid;\nerror_log stderr crit;\n"
+        "events { worker_connections 256; }\n"
+        f"http {{ access_log off; proxy_temp_path {directory}/temp; client_body_temp_path {directory}/temp;\n"
+        f"server {{ listen 127.0.0.1:{port}; limit_rate {FAR_MB}m; client_max_body_size 0;\n"
+        f"location / {{ proxy_pass {config.endpoint}; proxy_set_header Host $http_host; proxy_http_version 1.1;\n"
+        "proxy_buffers 16 256k; proxy_buffer_size 256k; proxy_busy_buffers_size 512k; } } }\n"
+    )
+    argv = ("nginx", "-p", str(directory), "-c", str(directory / "nginx.conf"), "-e", "stderr", "-g", "daemon off;")
+    if os.geteuid() == 0:
+        argv = (*argv[:-1], "daemon off; user root;")
+    with running(argv, directory / "log"):
+        until("the far store listens", lambda: connects("127.0.0.1", port), 30)
+        yield config.model_copy(update={"endpoint": f"http://127.0.0.1:{port}"})
 
 
 @contextlib.contextmanager
@@ -112,14 +156,15 @@ def _change(directory: Path, n: int) -> None:
 
 
 class _Host:
-    """One host's disk; each build is fetched and unpacked as its agent would."""
+    """One host's disk; each build is fetched and unpacked as its agent would, where services have their own users."""
 
-    def __init__(self, store: ObjectStore, config: S3Config, directory: Path) -> None:
-        self._store = store
+    def __init__(self, config: S3Config, directory: Path) -> None:
+        self._store = ObjectStore(config)
         self._config = config
         self._directory = directory
         self._layout = Layout(directory, directory / "run")
         self._kept = Kept(self._layout, "bench", 2)
+        self._before: Path | None = None
 
     def install(self, build: Manifest) -> int:
         """The bytes fetched."""
@@ -127,8 +172,9 @@ class _Host:
         fetched = fetch(self._store, build, file, Means(self._kept))
         release = self._layout.release("bench", build.build)
         release.parent.mkdir(parents=True, exist_ok=True)
-        unpack(file, release, digest=build.digest, limits=Limits())
+        unpack(file, release, digest=build.digest, limits=Limits(), like=self._before)
         self._kept.keep(build.build, file, read_or_none(index_of(file)))
+        self._before = release
         return fetched
 
     def copy(self, build: Manifest) -> int:

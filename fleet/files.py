@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+
+#: As ``tempfile`` names what ``write_atomic`` asks it for.
+_UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}")
 
 
 def sync_directory(directory: Path) -> None:
@@ -36,6 +41,14 @@ def write_atomic(path: Path, data: bytes | str, mode: int = 0o644) -> None:
             Path(temporary).unlink()
         raise
     sync_directory(path.parent)
+
+
+def sweep_unfinished(directories: Iterable[Path]) -> None:
+    """Remove what a ``write_atomic`` that was killed left in them. For who alone writes there, before it begins to."""
+    for directory in directories:
+        for file in directory.glob(".*"):
+            if _UNFINISHED.fullmatch(file.name) and file.is_file():
+                file.unlink(missing_ok=True)
 
 
 def read_or_none(path: Path) -> bytes | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from fleet import log, paths
 from fleet.config import BadConfig
 from fleet.download import Pace
+from fleet.files import sweep_unfinished
 from fleet.loop import Said, Trouble, Wake
 from fleet.zk import Conflict, ZooKeeper, ZooKeeperTrouble
 from hostagent import machine
@@ -79,6 +80,7 @@ class HostAgent:
         self._services: dict[str, ServiceAgent] = {}
         for releases in self._layout.releases("x").parent.glob("*"):
             sweep(releases)
+        sweep_unfinished(self._layout.written())
         self._environments = Environments(self._layout)
         self._environments.sweep()
 

@@ -91,7 +91,11 @@ def fetch(store: Store, wanted: Manifest, archive: Path, means: Means, progress:
         write_atomic(index_of(archive), index[0])
         local = means.kept.local(index[1])
     key = archive_key(wanted.service, wanted.build)
-    fetched = store.download(key, part, size=wanted.size, local=local, pace=means.pace, progress=progress)
+    try:
+        fetched = store.download(key, part, size=wanted.size, local=local, pace=means.pace, progress=progress)
+    finally:
+        if local is not None:
+            local.close()
     try:
         _verify(part, wanted)
     except BadBuild:

@@ -6,8 +6,11 @@ Touches the disk, never the store.
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from fleet import chunks
 from fleet.chunks import BadIndex, Chunk
@@ -72,6 +75,19 @@ class Here:
     def __init__(self, wanted: Sequence[Chunk], found: dict[bytes, tuple[Path, Chunk]]) -> None:
         self._wanted = wanted
         self._found = found
+        self._files: dict[Path, BinaryIO] = {}
+        self._lock = threading.Lock()
+
+    def _opened(self, archive: Path) -> int:
+        """Once for all of its chunks."""
+        with self._lock:
+            if archive not in self._files:
+                self._files[archive] = archive.open("rb")
+            return self._files[archive].fileno()
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
 
     def fill(self, start: int, end: int, write: Write) -> list[tuple[int, int]]:
         gaps: list[tuple[int, int]] = []
@@ -103,9 +119,7 @@ class Here:
     def _frame(self, chunk: Chunk) -> bytes | None:
         archive, there = self._found[chunk.digest]
         try:
-            with archive.open("rb") as f:
-                f.seek(there.start)
-                frame = f.read(there.length)
+            frame = os.pread(self._opened(archive), there.length, there.start)
         except OSError:
             return None
         return frame if len(frame) == chunk.length and chunks.digest_of(frame) == chunk.digest else None

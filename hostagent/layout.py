@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,12 @@ class Layout:
     @property
     def logs(self) -> Path:
         return self.directory / "log"
+
+    def written(self) -> Iterator[Path]:
+        """Directories that only the agent writes small files to."""
+        yield from (self.conf_d, self.logs, self.directory / "state")
+        for kind in ("archives/*", "chunks/*", "manifests/*", "prepared/*", "slots/*/*", "slots/*/*/nginx"):
+            yield from self.directory.glob(kind)
 
     # -- a service --
 

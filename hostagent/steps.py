@@ -12,7 +12,7 @@ from fleet.download import Pace
 from fleet.files import read_or_none, write_atomic
 from fleet.loop import Trouble
 from fleet.model import Manifest, ServiceConfig, decode
-from hostagent import check, failpoint
+from hostagent import check, failpoint, machine
 from hostagent import work as w
 from hostagent.config import HostConfig
 from hostagent.environments import Environments
@@ -126,7 +126,7 @@ class Steps:
             self._hide_from_others(release.parent)
             most = Limits()
             limits = Limits(min(most.bytes, found.unpacked), min(most.files, found.files))
-            unpack(archive, release, digest=digest, limits=limits, check=give_up)
+            unpack(archive, release, digest=digest, limits=limits, check=give_up, like=self._like(build))
         except BadArchive as e:
             archive.unlink(missing_ok=True)  # the next attempt fetches it again
             raise StepFailed(f"the archive of {self._service} {build} is not usable: {e}") from e
@@ -137,6 +137,14 @@ class Steps:
         failpoint.at(self._service, build, "unpack.kept")
         for leftover in self._layout.downloads(self._service, build):
             leftover.unlink(missing_ok=True)
+
+    def _like(self, build: str) -> Path | None:
+        """The newest other release, where nobody but us can write to it."""
+        if self._users.of(self._service) is None:
+            return None
+        others = (b for b in machine.releases(self._layout, self._service) if b != build)
+        newest = next(others, None)
+        return self._layout.release(self._service, newest) if newest else None
 
     def _hide_from_others(self, releases: Path) -> None:
         """One service's user reads no other's releases."""

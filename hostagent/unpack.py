@@ -11,7 +11,9 @@ import ctypes
 import hashlib
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +22,7 @@ import zstandard
 
 from fleet.files import sync_directory
 from hostagent.tar import BadArchive, TarMember, TarReader
+from hostagent.twin import File
 
 __all__ = ["BadArchive", "Limits", "sweep", "sync", "unpack"]
 
@@ -27,6 +30,8 @@ __all__ = ["BadArchive", "Limits", "sweep", "sync", "unpack"]
 WINDOW_MAX = 128 * 1024 * 1024
 _PREFIX = ".unpacking-"
 _DEPTH_MAX = 64
+#: Pieces of the archive that the hashing may be behind.
+_AHEAD = 8
 
 
 @dataclass(frozen=True)
@@ -41,18 +46,27 @@ class Limits:
 
 
 class _Hashing:
-    """The archive's bytes on their way into the decompressor."""
+    """The archive's bytes on their way into the decompressor, hashed beside it."""
 
-    def __init__(self, raw: BinaryIO, check: Callable[[], None]) -> None:
+    def __init__(self, raw: BinaryIO, check: Callable[[], None], beside: Executor) -> None:
         self._raw = raw
         self._check = check
-        self.digest = hashlib.sha256()
+        self._beside = beside
+        self._ahead: deque[Future[None]] = deque()
+        self._digest = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
         self._check()
         data = self._raw.read(size)
-        self.digest.update(data)
+        self._ahead.append(self._beside.submit(self._digest.update, data))
+        if len(self._ahead) > _AHEAD:
+            self._ahead.popleft().result()
         return data
+
+    def hexdigest(self) -> str:
+        while self._ahead:
+            self._ahead.popleft().result()
+        return self._digest.hexdigest()
 
 
 def unpack(
@@ -62,17 +76,21 @@ def unpack(
     digest: str,
     limits: Limits,
     check: Callable[[], None] = lambda: None,
+    like: Path | None = None,
 ) -> None:
     """Make ``release`` from ``archive``. Raises BadArchive, OSError, or what ``check`` raises; nothing is left then.
 
-    ``check`` is called for every piece that is read, so that a caller may give up.
+    What is the same in ``like``, an earlier release, is linked (see ``hostagent.twin``). ``check`` is called for every
+    piece that is read, so that a caller may give up.
     """
     release.parent.mkdir(parents=True, exist_ok=True)
     fresh = release.parent / f"{_PREFIX}{release.name}"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     try:
-        _fill(archive, fresh, digest, limits, check)
+        tree = _Tree(fresh, limits, like)
+        with archive.open("rb") as raw, ThreadPoolExecutor(1, "hash") as beside:
+            _fill(_Hashing(raw, check, beside), tree, digest)
         fresh.chmod(0o755)
         sync(fresh)
         fresh.rename(release)
@@ -88,24 +106,21 @@ def sweep(releases: Path) -> None:
         shutil.rmtree(leftover)
 
 
-def _fill(archive: Path, root: Path, digest: str, limits: Limits, check: Callable[[], None]) -> None:
-    with archive.open("rb") as raw:
-        hashing = _Hashing(raw, check)
-        reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX).stream_reader(
-            hashing,  # type: ignore[arg-type]  # all that it needs is read()
-            read_size=256 * 1024,
-            read_across_frames=True,
-        )
-        tree = _Tree(root, limits)
-        try:
-            members = TarReader(reader)
-            for member in members:
-                tree.add(member, members.copy)
-        except zstandard.ZstdError as e:
-            raise BadArchive(f"not a zstd archive, or a broken one: {e}") from e
-        while hashing.read(256 * 1024):  # whatever lies behind the last frame counts for the digest
-            pass
-    found = f"sha256:{hashing.digest.hexdigest()}"
+def _fill(hashing: _Hashing, tree: _Tree, digest: str) -> None:
+    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX).stream_reader(
+        hashing,  # type: ignore[arg-type]  # all that it needs is read()
+        read_size=256 * 1024,
+        read_across_frames=True,
+    )
+    try:
+        members = TarReader(reader)
+        for member in members:
+            tree.add(member, members.copy)
+    except zstandard.ZstdError as e:
+        raise BadArchive(f"not a zstd archive, or a broken one: {e}") from e
+    while hashing.read(256 * 1024):  # whatever lies behind the last frame counts for the digest
+        pass
+    found = f"sha256:{hashing.hexdigest()}"
     if found != digest:
         raise BadArchive(f"the archive's digest is {found}, and {digest} was promised")
     tree.finish()
@@ -114,8 +129,9 @@ def _fill(archive: Path, root: Path, digest: str, limits: Limits, check: Callabl
 class _Tree:
     """What was made so far: a member may only go below a directory that was made here, and only once."""
 
-    def __init__(self, root: Path, limits: Limits) -> None:
+    def __init__(self, root: Path, limits: Limits, like: Path | None) -> None:
         self._root = root
+        self._like = _Like(like) if like is not None else None
         self._limits = limits
         self._bytes = self._files = self._members = 0
         #: Every path made; True for a directory.
@@ -139,18 +155,22 @@ class _Tree:
             case "directory":
                 _directory(path)
             case "file":
-                self._write(path, member, copy)
+                self._write(path, parts, member, copy)
             case "symlink":
                 _stays_inside(parts, member)
                 self._links.append(parts)
                 path.symlink_to(member.target)
 
-    def _write(self, path: Path, member: TarMember, copy: Callable[[Callable[[bytes], object]], None]) -> None:
-        mode = 0o755 if member.executable else 0o644
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-        with os.fdopen(fd, "wb") as f:
-            os.fchmod(fd, mode)
-            copy(f.write)
+    def _write(
+        self, path: Path, parts: tuple[str, ...], member: TarMember, copy: Callable[[Callable[[bytes], object]], None]
+    ) -> None:
+        old = self._like.at(parts) if self._like else None
+        file, whole = File(path, 0o755 if member.executable else 0o644, member.size, old), False
+        try:
+            copy(file.write)
+            whole = True
+        finally:
+            file.close(whole=whole)
 
     def _count(self, member: TarMember) -> None:
         self._members += 1
@@ -180,6 +200,21 @@ class _Tree:
             leads = os.path.realpath(self._root.joinpath(*parts))
             if leads != root and not leads.startswith(root + "/"):
                 raise BadArchive(f"{'/'.join(parts)}: a symlink that leads outside")
+
+
+class _Like:
+    """An earlier release, of which only what is reached through no symlink is looked at."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(os.path.realpath(root))
+        self._plain: dict[tuple[str, ...], bool] = {}
+
+    def at(self, parts: tuple[str, ...]) -> Path | None:
+        parent = parts[:-1]
+        if parent not in self._plain:
+            directory = self._root.joinpath(*parent)
+            self._plain[parent] = os.path.realpath(directory) == str(directory)
+        return self._root.joinpath(*parts) if self._plain[parent] else None
 
 
 def _directory(path: Path) -> None:

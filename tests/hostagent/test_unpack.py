@@ -61,12 +61,13 @@ class Box:
         self.directory = directory
         self.releases = directory / "releases"
         self.release = self.releases / "b1"
+        self.like: Path | None = None
 
     def raw(self, data: bytes, limits: Limits | None = None, digest: str | None = None) -> Path:
         archive = self.directory / "a.tar.zst"
         archive.write_bytes(data)
         promised = digest or f"sha256:{hashlib.sha256(data).hexdigest()}"
-        unpack(archive, self.release, digest=promised, limits=limits or Limits())
+        unpack(archive, self.release, digest=promised, limits=limits or Limits(), like=self.like)
         return self.release
 
     def tar(self, tar: bytes, limits: Limits | None = None) -> Path:
@@ -332,3 +333,53 @@ def test_any_damage_is_an_error_or_harmless(box: Box) -> None:
             for p in sorted(box.release.rglob("*"), reverse=True):
                 p.rmdir() if p.is_dir() else p.unlink()
             box.release.rmdir()
+
+
+# -- beside an earlier release ----------------------------------------------------------------------------------------
+
+
+def test_what_an_earlier_release_has_is_linked_and_what_differs_at_all_is_not(box: Box) -> None:
+    big = random.Random(1).randbytes(700_000)
+    old = box.of(
+        entry("same", big),
+        entry("deep/same", b"x"),
+        entry("end", big + b"1"),
+        entry("start", b"1" + big),
+        entry("size", b"12"),
+        entry("mode", b"m"),
+        entry("kind", b"k"),
+        entry("empty"),
+        entry("elsewhere/f", b"f"),
+        link("linked", "elsewhere"),
+        entry("gone", b"g"),
+    ).rename(box.releases / "b0")
+    before = {p: p.read_bytes() for p in old.rglob("*") if p.is_file()}
+    contents = {"same": big, "deep/same": b"x", "end": big + b"2", "start": b"2" + big, "size": b"1"}
+    box.like = old
+    release = box.of(
+        *(entry(name, content) for name, content in contents.items()),
+        entry("mode", b"m", mode=0o755),
+        link("kind", "same"),
+        entry("empty"),
+        entry("linked/f", b"f"),
+    )
+    for name, content in contents.items():
+        assert (release / name).read_bytes() == content, name
+    assert mode(release / "mode") == 0o755 and mode(old / "mode") == 0o644
+    assert (release / "kind").is_symlink() and (release / "linked/f").read_bytes() == b"f"
+    shared = {p.name for p in release.rglob("*") if p.is_file() and not p.is_symlink() and p.stat().st_nlink > 1}
+    assert shared == {"same"} and (release / "deep/same").stat().st_ino == (old / "deep/same").stat().st_ino
+    assert (release / "linked/f").stat().st_nlink == 1, "through a symlink nothing is looked at"
+    assert {p: p.read_bytes() for p in old.rglob("*") if p.is_file()} == before
+
+
+def test_an_archive_that_is_refused_leaves_the_earlier_release_alone(box: Box) -> None:
+    old = box.of(entry("a", b"a" * 1000)).rename(box.releases / "b0")
+    box.like = old
+    data = zstandard.compress(tar_of(entry("a", b"a" * 1000), entry("b", b"b")))
+    with pytest.raises(BadArchive, match="was promised"):
+        box.raw(data, digest=f"sha256:{'0' * 64}")
+    with pytest.raises(BadArchive, match="is in the archive twice"):
+        box.of(entry("a", b"a" * 1000), entry("a", b"a" * 1000))
+    assert [p.name for p in box.releases.iterdir()] == ["b0"]
+    assert (old / "a").read_bytes() == b"a" * 1000 and (old / "a").stat().st_nlink == 1
