@@ -22,8 +22,9 @@ class NewRollout(Asked):
     build: Build
     #: Percentages of new documents, growing; the switch follows the last one below 100.
     ramp: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
-    #: Seconds that each step of the ramp is held unless somebody says resume; "hand": until somebody does.
-    hold: Annotated[float, Field(ge=0, le=7 * 86400)] | Literal["hand"] = 60.0
+    #: Seconds that each step of the ramp is held unless somebody says resume; "hand": until somebody does; "verdict":
+    #: until a verdict of pass comes.
+    hold: Annotated[float, Field(ge=0, le=7 * 86400)] | Literal["hand", "verdict"] = 60.0
     reason: Reason = ""
     #: Only if the plan still is at this epoch.
     expected_epoch: int | None = Field(default=None, ge=0)
@@ -37,6 +38,15 @@ class NewRollout(Asked):
 
 class Why(Asked):
     reason: Reason = ""
+
+
+class NewVerdict(Asked):
+    """On the present step of a ramp: pass takes the next one, fail aborts, undecided is only written down."""
+
+    verdict: Literal["pass", "fail", "undecided"]
+    reason: Reason = ""
+    #: Only if the ramp still is at this percentage.
+    percent: int | None = Field(default=None, ge=1, le=99)
 
 
 class Eviction(Asked):

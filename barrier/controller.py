@@ -185,7 +185,7 @@ class Controller:
             hosts=hosts,
             turns=snap.turns,
             members=snap.members,
-            held=rollout.hold != "hand" and now - began[2] >= rollout.hold,
+            held=not isinstance(rollout.hold, str) and now - began[2] >= rollout.hold,
             lost=self._lost(snap, now),
         )
 

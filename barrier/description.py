@@ -12,6 +12,7 @@ _METHODS = ("get", "put", "post", "delete")
 EXAMPLES: dict[str, dict[str, Any]] = {
     "NewRollout": {"build": "4f2c9e1", "ramp": [1, 10, 100], "hold": 120, "reason": "release 42"},
     "Why": {"reason": "latency has doubled"},
+    "NewVerdict": {"verdict": "pass", "reason": "errors 0.11 % against 0.12 %", "percent": 10},
     "Eviction": {"reason": "sold; out of the load balancer since noon"},
     "Version": {"version": "4f2c9e1", "reason": "by hand", "expected_epoch": 17},
     "NewPreview": {"build": "4f2c9e1", "seconds": 28800, "reason": "for the designers"},

@@ -115,6 +115,9 @@ def _says(rule: Rule, view: View, seen: Seen, plan: Plan) -> str:
         note=f": {seen.note}" if seen.note else "",
     )
     request = view.rollout.request
+    if request and request.verb == "resume" and view.rollout.state is S.RAMPING and seen.event in (E.STEP, E.READY):
+        why = f": {request.reason}" if request.reason else ""
+        return f"{text} (asked by {request.by}{why})"
     return f"{text} (asked by {request.by})" if request and seen.event == request.verb else text
 
 

@@ -11,12 +11,12 @@ from fastapi.responses import StreamingResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from barrier import view
-from barrier.bodies import NewRollout, RolloutView, Waiting, Why
+from barrier.bodies import NewRollout, NewVerdict, RolloutView, Waiting, Why
 from barrier.context import Api, Beginner, Connected, Deployer, Reader
 from barrier.problems import Problem
 from barrier.routing import Route
 from barrier.snapshot import Snapshot
-from barrier.store import Refused, rollouts
+from barrier.store import Refused, rollouts, verdicts
 from fleet.model import Rollout, RolloutState
 from fleet.names import Service
 
@@ -149,6 +149,15 @@ async def _follow(api: Api, first: RolloutView, index: int) -> AsyncIterator[Ser
             yield ServerSentEvent(f'{{"state":"{now.state.value}"}}', event="done")
             return
         await api.hub.until(moment, 2.0)
+
+
+@router.post("/{number}/verdict", status_code=202)
+def verdict(service: Service, number: int, body: NewVerdict, api: Connected, who: Deployer) -> Rollout:
+    """Say what comparing the versions came to, at the ramp's present step: pass goes on to the next, fail aborts the
+    rollout, undecided is only written down. 409 where the rollout is not ramping, or not at that percentage.
+    """
+    api.store.read(service)
+    return verdicts.give(api.store, service, number, body.verdict, who.because(body.reason), percent=body.percent)
 
 
 @router.post("/{number}/{verb}", status_code=202)

@@ -169,7 +169,9 @@ def _offered(view: View, *, go: bool) -> Seen:
         return Seen(missing=missing)
     if not go:
         percent = view.plan.ramp.percent if view.plan.ramp else 0
-        return Seen(missing=(Missing("ramp", f"held at {percent} %; `resume` goes on at once"),))
+        waits = {"hand": " until somebody says so", "verdict": " until a verdict on it comes"}
+        why = f"held at {percent} %{waits.get(str(view.rollout.hold), '')}; `resume` goes on at once"
+        return Seen(missing=(Missing("ramp", why),))
     return Seen(Event.READY if next_percent(view) is None else Event.STEP)
 
 

@@ -388,8 +388,9 @@ class Rollout(Wire):
     withdrawn: tuple[Build, ...] = ()
     #: As configured when it was accepted; a later change of the service does not bend a rollout that is under way.
     strategy: Literal["dual", "inplace"] = "dual"
-    #: Seconds that each step of a ramp is held unless an operator says ``resume``; "hand": until one does.
-    hold: Annotated[float, Field(ge=0)] | Literal["hand"] = 60.0
+    #: Seconds that each step of a ramp is held unless an operator says ``resume``; "hand": until one does; "verdict":
+    #: until whoever compares the versions says pass (or an operator ``resume``).
+    hold: Annotated[float, Field(ge=0)] | Literal["hand", "verdict"] = 60.0
     #: What was served and enabled when it began: what an abort puts back.
     served: tuple[Build, ...] = ()
     before: tuple[EnabledBuild, ...] = ()

@@ -20,6 +20,7 @@ from fleet.model import Plan, Rollout, RolloutState, Wire
 from fleet.urls import is_loopback
 
 Verb = Literal["pause", "resume", "abort", "rollback"]
+Verdict = Literal["pass", "fail", "undecided"]
 #: Rollouts that the service gives at once.
 MOST = 200
 #: Seconds between two looks at a rollout.
@@ -155,7 +156,7 @@ class Client:
         build: str,
         *,
         ramp: Sequence[int] = (),
-        hold: float | Literal["hand"] | None = None,
+        hold: float | Literal["hand", "verdict"] | None = None,
         reason: str = "",
         expected_epoch: int | None = None,
         key: str | None = None,
@@ -183,6 +184,14 @@ class Client:
         return RolloutNow.model_validate(
             self.call("POST", path, body={"reason": reason}, headers=_once(), repeatable=True)
         )
+
+    def verdict(
+        self, service: str, number: int, verdict: Verdict, reason: str = "", percent: int | None = None
+    ) -> RolloutNow:
+        """On the ramp's present step; ``percent``: only if that is still the one."""
+        body = {"verdict": verdict, "reason": reason} | ({} if percent is None else {"percent": percent})
+        path = f"/v1/services/{service}/rollouts/{number}/verdict"
+        return RolloutNow.model_validate(self.call("POST", path, body=body, headers=_once(), repeatable=True))
 
     def wait_rollout(
         self,

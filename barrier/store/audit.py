@@ -46,8 +46,8 @@ class Entry(Wire):
     at: float = 0
     by: str = ""
     role: str = ""
-    #: configure, remove, deploy, pause, resume, abort, rollback, withdraw, offer, stage, default, preview, revoke,
-    #: leave, return, evict.
+    #: configure, remove, deploy, pause, resume, abort, rollback, verdict, withdraw, offer, stage, default, preview,
+    #: revoke, leave, return, evict.
     action: str
     #: The same in a sentence.
     what: str

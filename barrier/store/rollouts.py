@@ -11,9 +11,10 @@ from barrier.store import audit, queue
 from barrier.store.audit import By
 from barrier.store.reading import TRIES, Refused, Store
 from fleet import paths
-from fleet.model import Request, Rollout, RolloutState
+from fleet.model import Plan, Request, Rollout, RolloutState
 from fleet.zk import Check, Conflict, Create, Delete, Op, Set, ZooKeeperTrouble
 
+Verb = Literal["pause", "resume", "abort", "rollback"]
 #: Rollouts of a service that the leader lets stand; as many are searched for an idempotency key.
 KEPT = 100
 
@@ -106,7 +107,7 @@ def ask(
     store: Store,
     service: str,
     number: int,
-    verb: Literal["pause", "resume", "abort", "rollback"],
+    verb: Verb,
     by: By,
 ) -> Rollout:
     """Leave a request on the rollout for the leader. Refused when the table holds no such transition."""
@@ -120,30 +121,38 @@ def ask(
             if (cancelled := _cancel(store, service, number, by)) is None:
                 continue
             return cancelled
-        asked = rollout.model_copy(update={"request": Request(verb=verb, by=by.name, reason=by.reason)})
-        ops: list[Op] = [Set(path, asked.encode(), node.version)]
+        more: list[Op] = []
         if rollout.done:
             _check_rollback(store, rollout, verb)
-            ops.append(Create(paths.active_rollout(service), str(number).encode()))
+            more = [Create(paths.active_rollout(service), str(number).encode())]
         elif not machine.allowed(rollout.state, verb):
             hint = ": roll it back instead" if verb == "abort" and rollout.state is RolloutState.SWITCHED else ""
             raise Refused("conflict", f"rollout {number} is {rollout.state}: it cannot {verb}{hint}")
         try:
-            audit.commit(
-                store.zk,
-                ops,
-                by,
-                verb,
-                f"asks to {verb} rollout {number} of {service}",
-                service=service,
-                rollout=number,
-                version=rollout.build,
-                epoch_before=store.plan(service).epoch,
-            )
+            return ask_once(store, rollout, node.version, verb, by, store.plan(service), more)
         except Conflict:
             continue
-        return asked
     raise ZooKeeperTrouble(f"rollout {number} of {service} keeps changing under this request: try again")
+
+
+def ask_once(
+    store: Store, rollout: Rollout, version: int, verb: Verb, by: By, plan: Plan, more: Sequence[Op] = ()
+) -> Rollout:
+    """Leave the request on the rollout as it was read, together with ``more``. Raises Conflict."""
+    service, number = rollout.service, rollout.number
+    asked = rollout.model_copy(update={"request": Request(verb=verb, by=by.name, reason=by.reason)})
+    audit.commit(
+        store.zk,
+        [Set(paths.rollout(service, number), asked.encode(), version), *more],
+        by,
+        verb,
+        f"asks to {verb} rollout {number} of {service}",
+        service=service,
+        rollout=number,
+        version=rollout.build,
+        epoch_before=plan.epoch,
+    )
+    return asked
 
 
 def _cancel(store: Store, service: str, number: int, by: By) -> Rollout | None:

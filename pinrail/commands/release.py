@@ -36,13 +36,13 @@ def _ramp(text: str | None) -> list[int]:
         raise CommandError(f"--ramp {text!r} is not a list of percentages such as 1,10,100", 2) from e
 
 
-def _hold(text: str | None) -> float | Literal["hand"] | None:
-    if text is None or text == "hand":
-        return "hand" if text else None
+def _hold(text: str | None) -> float | Literal["hand", "verdict"] | None:
+    if text is None or text == "hand" or text == "verdict":
+        return text  # type: ignore[return-value]  # mypy narrows no str to a literal by comparison
     try:
         return float(text)
     except ValueError as e:
-        raise CommandError(f'--hold {text!r} is neither seconds nor "hand"', 2) from e
+        raise CommandError(f'--hold {text!r} is neither seconds nor "hand" nor "verdict"', 2) from e
 
 
 def _print(now: RolloutNow) -> None:
@@ -60,7 +60,7 @@ def deploy(
     service: Service,
     build: Annotated[str, typer.Argument(metavar="BUILD", help="A published build.", show_default=False)],
     ramp: Annotated[str | None, typer.Option(help="Percentages of new page loads, like 1,10,100.")] = None,
-    hold: Annotated[str | None, typer.Option(help='Seconds per step of the ramp (60); "hand": until resumed.')] = None,
+    hold: Annotated[str | None, typer.Option(help="Seconds per step of the ramp (60), or: hand, verdict.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end.")] = False,
     timeout: Timeout = 1800,
     reason: Reason = "",
@@ -196,6 +196,22 @@ def resume(
 ) -> None:
     """Go on: after a pause, at once to the ramp's next step, or once more with hosts that failed."""
     _ask(service, number, "resume", reason, as_json, directory)
+
+
+@_rollout.command()
+def verdict(
+    service: Service,
+    verdict: Annotated[Literal["pass", "fail", "undecided"], typer.Argument(show_default=False)],
+    number: Number = None,
+    percent: Annotated[int | None, typer.Option(min=1, max=99, help="Only if the ramp still is there.")] = None,
+    reason: Reason = "",
+    as_json: Json = False,
+    directory: Dir = None,
+) -> None:
+    """On the ramp's present step: pass goes on to the next, fail aborts, undecided is written down."""
+    with reported(), barrier_service(directory) as client:
+        found = _find(client, service, number)
+        _end(client.verdict(service, found.number, verdict, reason, percent), 0, "", as_json=as_json)
 
 
 @_rollout.command()

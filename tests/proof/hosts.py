@@ -168,6 +168,7 @@ class Host(Part):
                 m.archives[build] = digest
             case Unpack(build, digest):
                 m.releases[build] = digest
+                m.archives.pop(build, None)
             case Stop(slot, build):
                 self.on_stop(self, build, self.endpoint(slot))
                 m.pools.pop(slot, None)
@@ -179,8 +180,9 @@ class Host(Part):
                 self._checked.add(slot)
             case Revive(slot, _):
                 m.pools[slot].live = 2
-            case Prune(builds):
+            case Prune(builds, downloads):
                 for build in builds:
                     m.releases.pop(build, None)
+                for build in (*builds, *downloads):
                     m.archives.pop(build, None)
         self._errors.pop(work, None)

@@ -115,6 +115,7 @@ class Promises:
         on = ramp is not None and ((after.ramp or ramp) != ramp or after.default == ramp.version)
         if on and rollout and rollout.state is RolloutState.RAMPING and rollout.request is None:
             lasted = world.now - self._stepped_at
+            assert not isinstance(rollout.hold, str), f"a ramp that waits for a {rollout.hold} went on by itself"
             holds("I11", lasted >= rollout.hold - 1e-6, f"a ramp's step lasted {lasted} s, not {rollout.hold}")
         if after.ramp != ramp:
             self._stepped_at = world.now

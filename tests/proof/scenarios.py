@@ -100,6 +100,40 @@ def ramp(world: World) -> None:
 
 
 @scenario()
+def ramp_by_verdicts(world: World) -> None:
+    """A ramp whose steps wait for who compares the versions: undecided, then passed, and failed at the next step."""
+    world.deploy("C", ramp=(1, 10, 50), hold="verdict")
+    until(world, S.RAMPING)
+    world.rounds(200)
+    world.verdict("undecided", "41 requests of C are too few", 1)
+    world.rounds(2)
+    world.verdict("pass", "errors 0.11 % against 0.12 %", 1)
+    world.verdict("pass", "said twice", 10)
+    world.rounds(3)
+    world.verdict("fail", "errors 2.3 % against 0.12 %", 10)
+    world.settle()
+
+
+@scenario()
+def preview(world: World) -> None:
+    """Whoever carries the token sees the version that is not the default; the token ends with its time."""
+    world.preview("A", seconds=30.0)
+    world.rounds(40)
+    world.settle()
+
+
+@scenario(config={"when_busy": "queue"})
+def queued(world: World) -> None:
+    """One waits while another is under way; a newer one takes its place; what was before comes to its end first."""
+    world.deploy("C")
+    until(world, S.INSTALLING)
+    world.deploy("D")
+    world.rounds(2)
+    world.deploy("E")
+    world.settle(rounds=200)
+
+
+@scenario()
 def pause_and_resume(world: World) -> None:
     """Paused while hosts install: whoever has its turn finishes, nobody else begins; then it goes on."""
     world.deploy("C")

@@ -55,7 +55,9 @@ class Scribe:
     def _rollout(self, who: str, before: Rollout | None, after: Rollout) -> None:
         if before is None:
             ramp = f", ramp {', '.join(map(str, after.ramp))} %" if after.ramp else ""
-            self._say(after.by, f"deploys {after.build}: rollout {after.number}{ramp}")
+            word = {"verdict": "a verdict", "hand": "somebody says so"}.get(str(after.hold)) if after.ramp else None
+            held = f", each step held until {word}" if word else ""
+            self._say(after.by, f"deploys {after.build}: rollout {after.number}{ramp}{held}")
             return
         if after.request and after.request != before.request:
             self._say(after.request.by, f"asks to {after.request.verb} rollout {after.number}")
@@ -73,6 +75,8 @@ class Scribe:
             parts.append(f"{after.ramp.percent} % of new documents {after.ramp.version}")
         if after.staged:
             parts.append(f"staged {after.staged.default}")
+        if after.previews:
+            parts.append(f"previews of {', '.join(p.version for p in after.previews)}")
         if after.mode != "pinned":
             parts.append(after.mode)
         self._say("", f"  plan {after.epoch}: {'; '.join(parts)}")

@@ -6,14 +6,16 @@ Each part has a clock of its own, days away from the others'. ``round`` is a mom
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 from barrier.controller import Controller
 from barrier.metrics import Metrics
 from barrier.plans import PlanError
-from barrier.store import Refused, Store, rollouts, roster, services, steps
+from barrier.store import Refused, Store, previews, rollouts, roster, services, steps, verdicts
 from barrier.store.audit import By
+from barrier.store.verdicts import Verdict
 from fleet import paths
 from fleet.loop import Trouble
 from fleet.model import Enabled, HostStatus, Plan, Rollout, RolloutState, ServiceConfig, decode
@@ -150,7 +152,7 @@ class World:
 
     # -- the operator --
 
-    def deploy(self, build: str, ramp: tuple[int, ...] = (), hold: float = 0.0, **fields: object) -> str:
+    def deploy(self, build: str, ramp: tuple[int, ...] = (), hold: float | str = 0.0, **fields: object) -> str:
         wanted = Rollout.model_validate(
             {
                 "number": 1,
@@ -176,6 +178,15 @@ class World:
         active = self.active()
         number = active.number if active else self.last
         return self._asked(lambda: rollouts.ask(self.store, SERVICE, number, verb, ANN).state.value)
+
+    def verdict(self, verdict: Verdict, reason: str = "", percent: int | None = None) -> str:
+        by = dataclasses.replace(ANN, reason=reason)
+        return self._asked(
+            lambda: verdicts.give(self.store, SERVICE, self.last, verdict, by, percent=percent).state.value
+        )
+
+    def preview(self, version: str, seconds: float) -> str:
+        return self._asked(lambda: f"epoch {previews.create(self.store, SERVICE, version, seconds, ANN)[1].epoch}")
 
     def by_hand(self, operation: str, version: str) -> str:
         return self._asked(lambda: f"epoch {steps.change(self.store, SERVICE, operation, version, ANN).epoch}")
