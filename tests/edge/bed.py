@@ -53,7 +53,9 @@ class Backend:
                     backend.release.wait(20)
                 while backend.hangs.is_set() and self.path == "/healthz":
                     time.sleep(0.05)
-                if backend.sick and self.path == "/healthz":
+                if backend.drops and self.path != "/healthz":
+                    self.close_connection = True
+                elif backend.sick and self.path == "/healthz":
                     self._say(503, b"sick")
                 elif self.path.startswith("/status/"):
                     self._say(int(self.path.rsplit("/", 1)[1]), b"as you wish")
@@ -62,14 +64,22 @@ class Backend:
 
             def do_POST(self) -> None:
                 length = int(self.headers.get("Content-Length", "0"))
-                backend.asked.append("POST " + self.path)
-                self._say(200, json.dumps({"build": backend.version, "bytes": len(self.rfile.read(length))}).encode())
+                backend.asked.append(f"{self.command} {self.path}")
+                got = len(self.rfile.read(length))
+                if backend.drops:
+                    self.close_connection = True
+                else:
+                    self._say(200, json.dumps({"build": backend.version, "bytes": got}).encode())
+
+            do_PUT = do_POST
 
             def _echo(self) -> None:
                 """A websocket as far as a proxy can tell: both ways, until either end has enough."""
                 self.send_response(101)
                 self.send_header("Upgrade", "websocket")
                 self.send_header("Connection", "Upgrade")
+                if backend.stamp is not None:
+                    self.send_header("x-served-version", backend.stamp)
                 self.end_headers()
                 self.close_connection = True
                 while got := self.connection.recv(1 << 16):
@@ -93,6 +103,8 @@ class Backend:
         self.version = version
         self.stamp: str | None = stamp or version
         self.sick = False
+        #: It takes requests, probes aside, and closes without a word.
+        self.drops = False
         #: Set: probes wait until it is cleared, or time out.
         self.hangs = threading.Event()
         self.cookies: list[str] = []
@@ -335,7 +347,9 @@ class WebSocket:
         )
         head = b""
         while not head.endswith(b"\r\n\r\n"):
-            head += self._socket.recv(1)
+            got = self._socket.recv(1)
+            assert got, f"closed after {head!r}"
+            head += got
         assert head.startswith(b"HTTP/1.1 101")
 
     def echoes(self) -> bool:

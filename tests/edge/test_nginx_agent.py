@@ -20,7 +20,7 @@ from edge.nginx.control import Nginx
 from fleet.model import Pin, Plan, Staged
 from fleet.zk import ZooKeeper, ZooKeeperTrouble
 from tests.conftest import ZooKeeperServer, eventually, free_port
-from tests.edge.bed import CONFIG, Edge, World, slow_request
+from tests.edge.bed import CONFIG, Edge, WebSocket, World, slow_request
 
 PLAN = Plan(epoch=1, generation=1, default="A", serving=("A",))
 CLOSE = 1.0
@@ -182,6 +182,47 @@ def test_drained_waits_for_a_request_on_the_withdrawn_version(world: World, edge
         assert edge.ack().drained < 4
     assert [a.build for a in answers] == ["A"]
     eventually("the withdrawal is drained", lambda: edge.ack().drained == 4)
+
+
+def test_a_websocket_outlives_a_switch_and_is_cut_where_it_holds_up_a_withdrawal(world: World, edge: Edge) -> None:
+    edge.configure(nginx={**edge.config.nginx.model_dump(), "drain_seconds": 4})
+    first(world, edge)
+    plan = offered(world, edge)
+    with contextlib.closing(WebSocket(edge, "A")) as endless:
+        assert endless.echoes()
+        world.plan(committed(plan, "A"))
+        eventually("B is the default", lambda: edge.ack().applied == 3)
+        assert endless.echoes()
+        world.plan(Plan(epoch=4, generation=2, default="B", serving=("B",), retired=("A",)))
+        eventually("the withdrawal is applied", lambda: edge.ack().applied == 4, 60)
+        eventually("and drained", lambda: edge.ack().drained == 4, 60)
+        assert endless.ended()
+
+
+def test_what_a_host_may_have_acted_upon_is_sent_to_no_other(world: World, edge: Edge) -> None:
+    first(world, edge)
+    other = world.host("A")
+    eventually("both take requests", lambda: edge.ack().healthy == {"A": 2}, 60)
+    eventually("and are asked", lambda: _asks(edge, other) > 0, 60)
+    other.drops = True
+    assert all(edge.ask(f"/get/{n}").status == 200 for n in range(10))
+    statuses = {m: [edge.ask(f"/{m}/{n}", method=m, body=b"once").status for n in range(10)] for m in ("PUT", "POST")}
+    for method, said in statuses.items():
+        got = [path.partition(" ")[2] for b in world.backends for path in b.asked if path.startswith(f"{method} ")]
+        assert sorted(got) == sorted(f"/{method}/{n}" for n in range(10)), "each once"
+        assert set(said) == {200, 503}
+    assert any(path.startswith("/get/") for path in other.asked), "it was asked, and another answered"
+
+
+def test_a_worker_that_dies_costs_its_own_requests_only(world: World, edge: Edge) -> None:
+    first(world, edge)
+    plan = offered(world, edge)
+    before = Nginx(edge.config).look()
+    os.kill(min(before.workers), signal.SIGKILL)
+    eventually("another takes its place", lambda: len(Nginx(edge.config).look().workers - before.workers) == 1)
+    world.plan(committed(plan, "A"))
+    eventually("the switch is acknowledged by all", lambda: edge.acked(3), 60)
+    assert {edge.ask("/").version for _ in range(20)} == {"B"}
 
 
 def test_a_dead_host_takes_no_requests_and_comes_back(world: World, edge: Edge) -> None:
