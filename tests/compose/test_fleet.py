@@ -254,7 +254,9 @@ def back(yard: Yard, part: str) -> None:
 
 def test_every_container_is_restarted_during_a_rollout(whole: Yard) -> None:
     yard = whole
-    parts = [s for s in yard.project.states() if s not in ("secrets", "balancer")]
+    parts = ["zk-1", "s3", "barrier-1", "edge-1", "edge-3", "host-1"]
+    if ALL:
+        parts = [s for s in yard.project.states() if s not in ("secrets", "balancer")]
     parts.sort(
         key=lambda s: ["zk", "s3", "barrier", "prometheus", "alertmanager", "edge", "host"].index(s.split("-")[0])
     )
