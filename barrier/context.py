@@ -57,7 +57,6 @@ def _identify(request: Request, authorization: str | None, role: Role) -> Princi
     except Problem as e:
         if e.status == 401 and authorization:
             api.rates.guesses.take(address)
-        _log.info(f"refused: {e.detail}", address=address, method=request.method, path=request.url.path)
         raise
     slow_down(api.rates.tokens.take(who.name), f"too many requests with the token of {who.name}")
     return who
@@ -67,9 +66,16 @@ def needs(role: Role) -> Callable[..., Principal]:
     """A dependency: the caller's token must have ``role`` and, where the path names a service, be good for that."""
 
     def check(request: Request, authorization: Annotated[str | None, Header()] = None) -> Principal:
-        who = _identify(request, authorization, role)
-        if (service := request.path_params.get("service")) is not None:
-            who.must_reach(service)
+        try:
+            who = _identify(request, authorization, role)
+            if (service := request.path_params.get("service")) is not None:
+                who.must_reach(service)
+        except Problem as e:
+            address = request.client.host if request.client else ""
+            _log.info(f"refused: {e.detail}", address=address, method=request.method, path=request.url.path)
+            if request.method != "GET":
+                _context(request).metrics.refused(e.status)
+            raise
         return who
 
     return check

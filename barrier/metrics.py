@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from barrier.predicates import Missing
 from fleet.model import Rollout, RolloutState
@@ -18,6 +18,8 @@ _KINDS = {
     RolloutState.SWITCHED: "applied",
     RolloutState.ROLLING_BACK: "applied",
 }
+#: Of a call whose token is not good enough.
+_REFUSALS = (401, 403)
 
 
 class Metrics:
@@ -56,6 +58,14 @@ class Metrics:
             registry=self.registry,
         )
         self._leading = Gauge("pinrail_barrier_leading", "1 on the replica that drives.", registry=self.registry)
+        self._refused = Counter(
+            "pinrail_barrier_refused_total",
+            "Calls that would have changed something and were refused: 401 no or unknown token, 403 not with that one.",
+            ["status"],
+            registry=self.registry,
+        )
+        for status in _REFUSALS:
+            self._refused.labels(str(status))
         self._named: dict[str, frozenset[str]] = {}
         self._timed: dict[str, tuple[str, str, str]] = {}
 
@@ -72,6 +82,10 @@ class Metrics:
             self._timed[rollout.service] = who
         for event in rollout.history:
             self._began.labels(*who, event.state.value).set(event.at)
+
+    def refused(self, status: int) -> None:
+        if status in _REFUSALS:
+            self._refused.labels(str(status)).inc()
 
     def left(self, service: str, state: RolloutState, seconds: float) -> None:
         self._seconds.labels(service, state.value).observe(seconds)

@@ -111,6 +111,8 @@ class Host(Thread):
         #: (serial, builds stopped) of every install: what the promises are checked against.
         self.stopped: list[tuple[int, tuple[str, ...]]] = []
         self.turns: list[int] = []
+        #: It has its turn and does not come to an end with it.
+        self.holds = False
         self.check: Callable[[Host, set[str]], None] = lambda *_: None
 
     def cycle(self) -> None:
@@ -120,7 +122,7 @@ class Host(Thread):
         enabled = decode(Enabled, node.data if node else None) or Enabled()
         node = self.zk.get(paths.turn(self.service, self.name))
         turn = decode(Turn, node.data if node else None)
-        if enabled.serial > self.serial and turn is not None and turn.serial >= enabled.serial:
+        if enabled.serial > self.serial and turn is not None and turn.serial >= enabled.serial and not self.holds:
             self._install(enabled)
         self._report()
 

@@ -201,3 +201,17 @@ def test_metrics_and_the_description(http: Http) -> None:
     assert "pinrail_barrier_leading" in http("GET", "/metrics").text
     described = http("GET", "/openapi.json").json()
     assert "/v1/services/{service}/rollouts/{number}/{verb}" in described["paths"]
+
+
+def test_refused_changes_are_counted_and_refused_looks_are_not(http: Http) -> None:
+    def refused() -> dict[str, float]:
+        lines = (line.rpartition(" ") for line in http("GET", "/metrics").text.splitlines())
+        return {name[-5:-2]: float(n) for name, _, n in lines if name.startswith("pinrail_barrier_refused_total")}
+
+    assert refused() == {"401": 0, "403": 0}
+    http("GET", "/v1/services", token="guess")
+    assert refused() == {"401": 0, "403": 0}
+    http("POST", "/v1/services/shop/rollouts", token="guess", body={"build": "A"})
+    http("PUT", "/v1/services/shop/config", role="deploy", body=CONFIG)
+    http("POST", "/v1/services/shop/rollouts/1/abort", role="read")
+    assert refused() == {"401": 1, "403": 2}

@@ -11,6 +11,7 @@ from fleet import paths
 from fleet.model import RolloutState
 from fleet.zk import Check, Conflict, Set, ZooKeeper
 from tests.barrier.conftest import ANN, Fleet
+from tests.barrier.fleet import Host
 from tests.conftest import eventually
 
 
@@ -340,3 +341,50 @@ def test_zookeeper_away_moves_nothing_and_back_goes_on(small: Fleet, zookeeper_s
     edge.wake()
     eventually("ZooKeeper to be used again", lambda: small.store.zk.connected, 30)
     small.until(number, "switched", done=True)
+
+
+def turns_given(fleet: Fleet) -> set[str]:
+    return set(fleet.store.zk.children(paths.turns("shop"), watch=False))
+
+
+def test_how_many_may_at_once_is_changed_in_the_middle_of_a_wave(fleet: Fleet) -> None:
+    fleet.configure(waves={"concurrency": 1})
+    fleet.edge("edge-1")
+    hosts = [fleet.host(f"host-{n}") for n in range(1, 7)]
+    fleet.replica()
+    fleet.deploy("A")
+    for host in hosts:
+        host.holds = True
+    number = fleet.begin("B").number
+    eventually("one has its turn", lambda: turns_given(fleet) == {"host-1"})
+    fleet.configure(waves={"percent": 50})
+    eventually("half of them have", lambda: turns_given(fleet) == {"host-1", "host-2", "host-3"})
+    fleet.configure(waves={"concurrency": 4})
+    eventually("four have", lambda: len(turns_given(fleet)) == 4)
+    fleet.configure(waves={"concurrency": 1})
+    for done, host in enumerate(hosts[:3], 1):  # nobody's turn is cut short, and nobody gets a new one
+        host.holds = False
+        host.wake()
+        eventually("its turn is over", lambda n=4 - done: len(turns_given(fleet)) == n)
+    assert turns_given(fleet) == {"host-4"}
+    hosts[3].holds = False
+    hosts[3].wake()
+    eventually("one after the other again", lambda: turns_given(fleet) == {"host-5"})
+    for host in hosts:
+        host.holds = False
+        host.wake()
+    fleet.until(number, "switched", done=True)
+
+
+def test_a_host_that_leaves_before_its_turn_is_not_waited_for(small: Fleet) -> None:
+    small.deploy("A")
+    hosts = [t for t in small.threads if isinstance(t, Host)]
+    hosts[0].holds = True
+    number = small.begin("B").number
+    eventually("the first has its turn", lambda: turns_given(small) == {"host-1"})
+    hosts[2].stop()  # scaled in, while it waits
+    small.threads.remove(hosts[2])
+    hosts[0].holds = False
+    hosts[0].wake()
+    small.until(number, "switched", done=True)
+    assert sorted(small.store.read("shop").hosts) == ["host-1", "host-2"]
