@@ -28,11 +28,13 @@ _LABEL = re.compile(r'([a-z]+)="([^"\\\n]*)"')
 
 
 class Series(NamedTuple):
-    """One cumulative counter of one edge."""
+    """One cumulative counter of one edge, of the many that are shown as ``what``."""
 
     service: str
     #: An outcome, ``requests`` for all of them, or a cause.
     what: str
+    #: Its labels. Not their sum is followed: that falls when an edge forgets a version, and it was not restarted.
+    of: str = ""
 
 
 Counts = Mapping[Series, float]
@@ -97,11 +99,11 @@ def read(text: str, edge: str, services: Collection[str]) -> dict[Series, float]
             continue
         if name == _FLIPS:
             if said.get("cause") in CAUSES:
-                found[Series(service, said["cause"])] += number
+                found[Series(service, said["cause"], labels)] += number
             continue
-        found[Series(service, "requests")] += number
+        found[Series(service, "requests", labels)] += number
         if said.get("outcome") in OUTCOMES:
-            found[Series(service, said["outcome"])] += number
+            found[Series(service, said["outcome"], labels)] += number
     return dict(found)
 
 

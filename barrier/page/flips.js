@@ -157,9 +157,9 @@ function picture(rounds, span, width, label) {
     ticks(span).map((ago) => h("text", { class: "tick", x: x(now - ago), y: BOTTOM + 16, "text-anchor": ago ? "middle" : "end" }, ago ? `−${ago / 60} min` : "now")),
     before === right ? null : h("rect", { class: "hidden-part", x: left, y: TOP, width: Math.max(0, before - left), height: BOTTOM - TOP }),
     before - left < 150 ? null : h("text", { class: "tick", x: (left + before) / 2, y: (TOP + BOTTOM) / 2, "text-anchor": "middle" }, "not counted here"),
-    silences(columns).map(({ from, to }) => [
-      h("rect", { class: "hidden-part", x: x(from), y: TOP, width: Math.max(1, x(to) - x(from)), height: BOTTOM - TOP }),
-      x(to) - x(from) < 150 ? null : h("text", { class: "tick", x: (x(from) + x(to)) / 2, y: (TOP + BOTTOM) / 2, "text-anchor": "middle" }, "not all counted here")]),
+    silences(columns).map(({ from, to }) => [Math.max(left, x(from)), x(to)]).map(([begins, ends]) => [
+      h("rect", { class: "hidden-part", x: begins, y: TOP, width: Math.max(1, ends - begins), height: BOTTOM - TOP }),
+      ends - begins < 150 ? null : h("text", { class: "tick", x: (begins + ends) / 2, y: TOP + 16, "text-anchor": "middle" }, "not all counted here")]),
     columns.map((c) => stack(c, x, y)),
     lane(rounds, span, x, left, right));
 }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
 from barrier import scrape
-from barrier.flips import MARKS, ROUNDS, Mark, Series, Silent, Window, read
+from barrier.flips import MARKS, ROUNDS, Counts, Mark, Series, Silent, Window, read
 from edge.metrics import Metrics
 from fleet.model import EdgeInfo
 
@@ -24,6 +24,14 @@ def said(**counts: float) -> dict[Series, float]:
     return {Series("shop", what): value for what, value in counts.items()}
 
 
+def together(counts: Counts) -> dict[Series, float]:
+    found: dict[Series, float] = {}
+    for s, value in counts.items():
+        key = Series(s.service, s.what)
+        found[key] = found.get(key, 0) + value
+    return found
+
+
 def test_it_reads_what_an_edge_really_says() -> None:
     metrics = Metrics("edge-1")
     metrics.requests("shop", "B", "exact", False, 10)
@@ -32,14 +40,14 @@ def test_it_reads_what_an_edge_really_says() -> None:
     metrics.flips("shop", "A", "B", "retired", 2)
     metrics.flips("shop", "X", "B", "retired", 1)
     text = generate_latest(metrics.registry).decode()
-    assert read(text, "edge-1", SHOP) == said(requests=12, forced=2, retired=3)
+    assert together(read(text, "edge-1", SHOP)) == said(requests=12, forced=2, retired=3)
     assert read(text, "edge-2", SHOP) == {}  # whoever answers there is another one
 
 
 @given(st.text(max_size=300))
 def test_nonsense_counts_as_nothing(text: str) -> None:
     line = f'pinrail_edge_flips_total{{service="shop",edge="e",cause="{text}"}} 1\n'
-    assert set(read(text + "\n" + line, "e", SHOP)) <= set(said(stamp=1, gone=1, newer=1, mixed=1))
+    assert set(together(read(text + "\n" + line, "e", SHOP))) <= set(said(stamp=1, gone=1, newer=1, mixed=1))
     for value in ("NaN", "+Inf", "-1", "1e300", "--", "1e"):
         assert read(f'pinrail_edge_requests_total{{service="shop",edge="e",outcome="back"}} {value}', "e", SHOP) == {}
 
@@ -55,6 +63,25 @@ def test_a_round_holds_what_was_counted_since_the_one_before() -> None:
     assert sums(window, "fault") == [0, 7, 0, 3]  # what it had counted before anybody looked is nobody's
     assert [r.causes for r in window.view("shop", 0).rounds] == [{}, {"stamp": 7}, {}, {"stamp": 3}]
     assert sums(window, "seconds") == [5, 5, 5, 5]
+
+
+def test_a_version_that_an_edge_forgets_is_no_restart_of_it() -> None:
+    """From the ninth release on each one lets the edges forget the oldest version, and with it its counters."""
+    metrics = Metrics("edge-1")
+    window = Window("w", 0)
+
+    def ask(at: int) -> None:
+        window.add(at, {"edge-1": read(generate_latest(metrics.registry).decode(), "edge-1", SHOP)}, [], SHOP)
+
+    for version in ("A", "B"):
+        metrics.requests("shop", "C", "forced", False, 40)
+        metrics.flips("shop", version, "C", "retired", 40)
+    ask(5)
+    metrics.keep({"shop": frozenset({"B", "C"})})
+    metrics.requests("shop", "C", "forced", False, 3)
+    metrics.flips("shop", "B", "C", "retired", 3)
+    ask(10)
+    assert [(r.requests, r.forced, r.causes) for r in window.view("shop", 10).rounds][1] == (3, 3, {"retired": 3})
 
 
 def test_what_a_silent_edge_counted_is_spread_and_whoever_saw_less_is_told() -> None:
