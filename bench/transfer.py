@@ -30,7 +30,6 @@ from pipeline.publish import publish
 
 HOSTS = 3
 FILES, BYTES = 2000, 100_000
-_CHANGED = FILES // 100
 _CHUNK = 1024 * 1024
 _KEY = "bench"
 
@@ -151,7 +150,7 @@ def _tree(directory: Path) -> None:
 def _change(directory: Path, n: int) -> None:
     """One file in a hundred, all of it."""
     chance = random.Random(n + 2)  # noqa: S311
-    for f in chance.sample(range(FILES), _CHANGED):
+    for f in chance.sample(range(FILES), FILES // 100):
         (directory / f"f{f:04}").write_bytes(chance.randbytes(BYTES))
 
 

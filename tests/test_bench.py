@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from bench import scale
+import pytest
+
+from bench import scale, transfer
 from bench.__main__ import _page
 from bench.measure import Round, Samples, compared
 
@@ -25,6 +28,19 @@ def test_the_page_says_how_it_was_made() -> None:
     assert "| hit | 90 (90–90) requests/s | 100 (100–100) requests/s, bare | 0.90 (0.90–0.90) | " in page
     assert "; Varnish 7.1.1." in page
     assert "| ≥ 0.93 |" in page
+
+
+def test_a_small_build_goes_to_hosts_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "FILES", 200)
+    monkeypatch.setattr(transfer, "BYTES", 50_000)
+    rows = {row.name: row for row in transfer.rows(tmp_path / "t", rounds=1)}
+    for name, row in rows.items():
+        share = re.search(r"\(([0-9.]+)%\)", row.ours)
+        if share and "1 %" in name:
+            assert float(share[1]) <= 5, row
+        elif share:
+            assert float(share[1]) == 100, row
+    assert len(rows) == 5 and all(row.rate for row in list(rows.values())[1:])
 
 
 def test_a_small_fleet_of_thin_parts_goes_through_rollouts(tmp_path: Path) -> None:
