@@ -9,6 +9,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -93,7 +94,7 @@ def _builder() -> dict[str, str]:
 def free_net() -> str:
     """The first two numbers of addresses that nothing on this machine has."""
     taken = [ipaddress.ip_network(line.split()[0], strict=False) for line in _routes() if line[0].isdigit()]
-    for second in range(100, 200):
+    for second in random.sample(range(100, 200), 100):  # two that choose at once choose apart
         net = ipaddress.ip_network(f"10.{second}.0.0/16")
         if not any(net.overlaps(other) for other in taken if other.prefixlen > 8):
             return f"10.{second}"

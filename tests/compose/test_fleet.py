@@ -137,6 +137,8 @@ class Hurt:
             else:
                 yard.pause(part)
             try:
+                if part.startswith("edge") and self.unreachable:
+                    yard.until("the load balancer gives it up", lambda: not yard.used(part))
                 yield
             finally:
                 if self.networks:

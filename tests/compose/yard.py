@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from bench import engine
 from bench.engine import Project, docker
 from fleet.loop import Trouble
@@ -137,10 +139,16 @@ class Yard(Fleet):
         docker("unpause", self.project.container(part))
         self._hurt.remove((part, "paused"))
 
+    def used(self, edge: str) -> bool:
+        """Does the load balancer send it anybody?"""
+        rows = httpx.get(f"http://{self.net}.1.61:8405/stats;csv", timeout=5, trust_env=False).text.splitlines()
+        return any(row.startswith(f"edges,{edge},") and ",UP," in row for row in rows)
+
     def well(self) -> None:
-        """Everybody is there, green and agreed."""
+        """Everybody is there, green and agreed, and every edge gets its share."""
         for edge in self.state.edges:
             self.green(edge.id)
+            self.until(f"the load balancer uses {edge.id}", lambda e=edge.id: self.used(e))
             self.until(
                 f"{edge.id} has applied the plan", lambda e=edge.id: self.ack(e).get("applied") == self.plan.epoch
             )
