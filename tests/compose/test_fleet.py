@@ -124,6 +124,18 @@ class Hurt:
             return self.networks != ("control",)
         return self.part.startswith("host") and self.networks != ("control",)
 
+    def missed(self, yard: Yard, part: str) -> bool:
+        """Has whoever should notice done so? What is hurt for less than that shows nothing."""
+        kind = part.partition("-")[0]
+        if kind == "edge":
+            return not yard.used(part) if self.unreachable else not yard.ack(part)
+        if kind == "host" and self.unreachable:
+            default = yard.default
+            return all(yard.ack(e.id)["healthy"][default] < len(HOSTS) for e in yard.state.edges)
+        if kind == "host":
+            return part not in yard.hosts()
+        return (keeper(yard) if kind == "zk" else yard.leader()) != part
+
     @contextmanager
     def done(self, yard: Yard) -> Iterator[None]:
         part = yard.leader() if self.part == "leader" else self.part
@@ -137,8 +149,7 @@ class Hurt:
             else:
                 yard.pause(part)
             try:
-                if part.startswith("edge") and self.unreachable:
-                    yard.until("the load balancer gives it up", lambda: not yard.used(part))
+                yard.until(f"{part} is missed", lambda: self.missed(yard, part))
                 yield
             finally:
                 if self.networks:
