@@ -19,7 +19,7 @@ from bench import engine
 from bench.engine import Project
 from fleet.model import RolloutState
 from tests.compose.yard import Yard
-from tests.faults.fleet import Rollout, builds
+from tests.faults.rollout import Rollout, builds
 
 pytestmark = pytest.mark.timeout(1800)
 

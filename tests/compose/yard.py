@@ -27,7 +27,8 @@ from fleet.s3 import ObjectStore
 from pinrail.demo.check import Release
 from pinrail.local import config, sample, state
 from pipeline.client import BarrierError, Client
-from tests.faults.fleet import SERVICE, Fleet
+from tests.faults.fleet import Fleet
+from tests.faults.rollout import SERVICE
 
 GATE = "/tmp/gate"
 NETWORKS = {"front": 1, "back": 2, "control": 3}
