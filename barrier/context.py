@@ -71,8 +71,9 @@ def needs(role: Role) -> Callable[..., Principal]:
             if (service := request.path_params.get("service")) is not None:
                 who.must_reach(service)
         except Problem as e:
-            address = request.client.host if request.client else ""
-            _log.info(f"refused: {e.detail}", address=address, method=request.method, path=request.url.path)
+            if e.status in (401, 403):
+                address = request.client.host if request.client else ""
+                _log.info(f"refused: {e.detail}", address=address, method=request.method, path=request.url.path)
             if request.method != "GET":
                 _context(request).metrics.refused(e.status)
             raise

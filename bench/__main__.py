@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import agent, compose, counting, edges, loading, nginx_engine, scale, throughput, transfer
+from bench import agent, compose, counting, edges, loading, nginx_engine, own_time, scale, throughput, transfer
 from bench.measure import CONNECTIONS, Row, Spoiled
 from bench.servers import STORAGE, Missing, cores, need, version
 from edge.catalog import SETTLE
@@ -61,9 +61,12 @@ def main() -> int:
 
 
 #: In the order of the page.
-_NAMES = ("throughput", "loading", "counting", "edges", "nginx_engine", "transfer", "agent", "scale")
+_NAMES = (
+    *("throughput", "loading", "counting", "edges", "nginx_engine", "transfer"),
+    *("agent", "own_time", "scale", "compose"),
+)
 #: Those that need no programs but those that ``script/setup`` installs.
-_ALONE = frozenset({"transfer", "agent", "scale"})
+_ALONE = frozenset({"transfer", "agent", "own_time", "scale"})
 
 
 def _benches(directory: Path, seconds: int, rounds: int) -> dict[str, Iterator[Row]]:
@@ -76,6 +79,7 @@ def _benches(directory: Path, seconds: int, rounds: int) -> dict[str, Iterator[R
         "nginx_engine": nginx_engine.rows(directory, seconds=seconds, rounds=rounds),
         "transfer": transfer.rows(directory / "transfer", rounds=rounds),
         "agent": agent.rows(directory / "agent", rounds=rounds),
+        "own_time": own_time.rows(directory / "fleet", rounds=rounds),
         "scale": scale.rows(directory / "scale"),
         "compose": compose.rows(seconds=seconds, rounds=rounds),
     }
