@@ -54,8 +54,11 @@ def test_one_rollout_can_be_followed_through_all_parts_by_its_number(fleet: Flee
     assert any(p.startswith("barrier-") for p in who), who
     course.in_order(
         lines,
-        "deploy begins rollout",
-        "acknowledged",  # the withdrawal
+        "begins rollout",
+        "withdraw a1",
+        "committed",
+        "acknowledged",
+        "every edge has drained",
         "their turn: host-",
         "step=start",
         "step=check",
@@ -64,7 +67,7 @@ def test_one_rollout_can_be_followed_through_all_parts_by_its_number(fleet: Flee
         "committed",
         "every edge has switched to e2e-b",
     )
-    course.in_order(lines, "step=fetch", "step=unpack", "step=start")  # the first two are done ahead of the turn
+    course.in_order(lines, "step=fetch", "step=unpack", "step=stop", "step=start")
     # Nothing that is about it is left out: whatever names it carries its number.
     named = [line for line in course.logs(fleet) if f"rollout {number} " in line["text"].replace(":", " ")]
     assert len(named) > 5
