@@ -1,66 +1,39 @@
-"""The object store, the only importer of boto3. Owns where a build's objects lie; knows nothing of what is in them.
+"""The object store. Owns where a build's objects lie; knows nothing of what is in them.
 
-Any S3 will do: path-style addresses, Signature Version 4, no checksums beyond what S3 asks for. Every call has
-timeouts and a bounded number of tries. What goes wrong outside is ``S3Trouble`` with a sentence that names the
-endpoint; ``S3Refused`` where the answer was no, so that trying again helps only after somebody changed something.
-A call that was refused makes the next one read the credentials afresh: they may be rotated under a running agent.
+Every call has timeouts and a bounded number of tries, and goes wrong as ``fleet.s3_session`` says.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import boto3
-import botocore.session
-from botocore.config import Config
-from botocore.credentials import SharedCredentialProvider
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import ClientError
 
-from fleet.config import BadConfig, S3Config
-from fleet.download import WORKERS, Download, Limits, Local, Pace, Progress, steady
-from fleet.loop import Trouble
+from fleet.config import S3Config
+from fleet.download import Download, Limits, Local, Pace, Progress, steady
 from fleet.ranges import PiecewiseFile
-from fleet.urls import is_loopback
+from fleet.s3_session import AlreadyThere, S3Refused, S3Trouble, Session
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
-    from types_boto3_s3 import S3Client
+
+__all__ = [
+    "AlreadyThere",
+    "ObjectStore",
+    "S3Refused",
+    "S3Trouble",
+    "archive_key",
+    "build_prefix",
+    "chunks_key",
+    "manifest_key",
+    "signature_key",
+]
 
 PIECE = 8 * 1024 * 1024
 _CHUNK = 256 * 1024
-
-_REFUSED = {
-    "AccessDenied": "the access key is not allowed to do this",
-    "Forbidden": "the access key is not allowed to do this, or is not the right one",
-    "403": "the access key is not allowed to do this, or is not the right one",
-    "InvalidAccessKeyId": "it does not know the access key",
-    "SignatureDoesNotMatch": "the secret key is not the right one",
-    "ExpiredToken": "the credentials have expired",
-    "InvalidToken": "the session token is not valid",
-    "RequestTimeTooSkewed": "this machine's clock is wrong",
-    "AuthorizationHeaderMalformed": "the region is not the bucket's",
-}
-
-
-class S3Trouble(Trouble):
-    """The object store did not answer, or not sensibly. Nothing is known about an unanswered write."""
-
-
-class S3Refused(S3Trouble):
-    """It answered no: credentials, permissions, bucket, region. The sentence says which."""
-
-
-class AlreadyThere(Exception):
-    """A conditional PUT found the key taken; nothing was changed.
-
-    It may have been taken by this very call: when the answer to a PUT is lost, boto3's second try finds the first.
-    """
 
 
 def build_prefix(service: str, build: str = "") -> str:
@@ -90,107 +63,23 @@ class ObjectStore:
     """One bucket. Safe to use from several threads."""
 
     def __init__(self, config: S3Config, *, connect_seconds: float = 3.0) -> None:
-        self.where = config.endpoint or f"Amazon S3 in {config.region}"
+        self._session = Session(config, connect_seconds)
+        self.where = self._session.where
         self.bucket = config.bucket
-        self._config = config
-        self._lock = threading.Lock()
-        self._cached: S3Client | None = None
-        self._options = Config(
-            s3={"addressing_style": "path"},
-            signature_version="s3v4",
-            connect_timeout=connect_seconds,
-            read_timeout=config.stall_seconds,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            max_pool_connections=WORKERS + 4,
-            proxies={} if config.endpoint and is_loopback(config.endpoint) else None,
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-
-    # -- the connection --
-
-    def _client(self) -> S3Client:
-        with self._lock:
-            if self._cached is None:
-                self._cached = self._connect()
-            return self._cached
-
-    def _connect(self) -> S3Client:
-        session = botocore.session.Session()
-        key = secret = token = None
-        if self._config.credentials:
-            key, secret, token = self._from_file(self._config.credentials)
-        try:
-            return boto3.Session(botocore_session=session).client(
-                "s3",
-                endpoint_url=self._config.endpoint,
-                region_name=self._config.region,
-                aws_access_key_id=key,
-                aws_secret_access_key=secret,
-                aws_session_token=token,
-                config=self._options,
-            )
-        except ValueError as e:
-            raise BadConfig(f"the S3 endpoint {self._config.endpoint!r} is not a URL such as https://host:port") from e
-        except BotoCoreError as e:
-            raise BadConfig(f"S3 cannot be used with this configuration: {e}") from e
-
-    def _from_file(self, path: Path) -> tuple[str, str, str | None]:
-        """From the [default] section of an AWS credentials file: the one named, whatever the environment says."""
-        try:
-            path.open("rb").close()  # botocore takes a file that it cannot read for one that is not there
-            found = SharedCredentialProvider(str(path)).load()
-        except OSError as e:
-            raise S3Refused(f"cannot read the S3 credentials in {path}: {e.strerror}") from e
-        except BotoCoreError as e:
-            raise S3Refused(f"the S3 credentials in {path} cannot be used: {e}") from e
-        if found is None:
-            raise S3Refused(f"{path} has no [default] section with aws_access_key_id and aws_secret_access_key")
-        return found.access_key, found.secret_key, found.token
-
-    @contextmanager
-    def _doing(self, what: str) -> Iterator[None]:
-        """Turn what botocore raises into whose fault it is, with a sentence."""
-        try:
-            yield
-        except ClientError as e:
-            raise self._sorted(e, what) from e
-        except ParamValidationError as e:
-            raise BadConfig(f"S3 cannot be asked to {what}: {' '.join(str(e).split())}") from e
-        except HTTPError as e:
-            raise S3Trouble(f"S3 at {self.where} broke off, could not {what}: {e}") from e
-        except BotoCoreError as e:
-            if type(e).__name__ in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
-                raise S3Refused(
-                    f"there are no credentials for S3 at {self.where}: name a credentials file, or set "
-                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-                ) from e
-            raise S3Trouble(f"S3 at {self.where} does not answer, could not {what}: {e}") from e
-
-    def _sorted(self, e: ClientError, what: str) -> Exception:
-        code = e.response.get("Error", {}).get("Code", "") or "no code"
-        if code in ("PreconditionFailed", "ConditionalRequestConflict"):
-            return AlreadyThere(f"could not {what}: the key is taken")
-        if code == "NoSuchBucket":
-            return S3Refused(f"S3 at {self.where} has no bucket {self.bucket!r}: make it, or correct its name")
-        if why := _REFUSED.get(code):
-            with self._lock:
-                self._cached = None
-            return S3Refused(f"S3 at {self.where} refuses to {what} in bucket {self.bucket!r}: {why} ({code})")
-        return S3Trouble(f"S3 at {self.where} could not {what}: {e}")
+        self._stall = config.stall_seconds
 
     # -- reading --
 
     def get(self, key: str) -> bytes | None:
         """A small object's bytes; None where there is no such key."""
-        with self._doing(f"read {key}"):
-            client = self._client()
+        with self._session.doing(f"read {key}"):
+            client = self._session.client()
             try:
                 answer = client.get_object(Bucket=self.bucket, Key=key)
             except client.exceptions.NoSuchKey:
                 return None
             chunks = _chunks(answer["Body"])
-            data = b"".join(steady(chunks, f"{key} in S3 at {self.where}", self._config.stall_seconds))
+            data = b"".join(steady(chunks, f"{key} in S3 at {self.where}", self._stall))
             if len(data) != answer["ContentLength"]:
                 raise S3Trouble(f"{key} in S3 at {self.where} ended early")
             return data
@@ -201,9 +90,9 @@ class ObjectStore:
         return found[0] if found else None
 
     def _head(self, key: str) -> tuple[int, str] | None:
-        with self._doing(f"look at {key}"):
+        with self._session.doing(f"look at {key}"):
             try:
-                answer = self._client().head_object(Bucket=self.bucket, Key=key)
+                answer = self._session.client().head_object(Bucket=self.bucket, Key=key)
             except ClientError as e:
                 if e.response.get("Error", {}).get("Code") == "404":  # no body: a missing bucket looks the same
                     self._require_bucket()
@@ -216,9 +105,9 @@ class ObjectStore:
             raise S3Refused(f"S3 at {self.where} has no bucket {self.bucket!r}: make it, or correct its name")
 
     def _bucket_exists(self) -> bool:
-        with self._doing("look at the bucket"):
+        with self._session.doing("look at the bucket"):
             try:
-                self._client().head_bucket(Bucket=self.bucket)
+                self._session.client().head_bucket(Bucket=self.bucket)
             except ClientError as e:
                 if e.response.get("Error", {}).get("Code") == "404":
                     return False
@@ -227,8 +116,8 @@ class ObjectStore:
 
     def keys(self, prefix: str) -> list[str]:
         """Every key that begins with ``prefix``, sorted."""
-        with self._doing(f"list {prefix}"):
-            pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        with self._session.doing(f"list {prefix}"):
+            pages = self._session.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
             return sorted(o["Key"] for page in pages for o in page.get("Contents", []))
 
     def download(
@@ -257,17 +146,17 @@ class ObjectStore:
         if length != size:
             raise S3Refused(f"{key} in S3 at {self.where} has {length} bytes, not the {size} that its manifest says")
         with PiecewiseFile(to, size=size, identity=tag, piece=PIECE) as file:
-            limits = Limits(time.monotonic() + seconds, self._config.stall_seconds, pace)
+            limits = Limits(time.monotonic() + seconds, self._stall, pace)
             fetched = Download(_Object(self, key, tag), file, local, progress, limits).run(size)
             file.finish()
         return fetched
 
     def open_range(self, key: str, start: int, end: int, *, tag: str) -> Iterator[bytes]:
         """The bytes from ``start`` to before ``end``, in chunks, while the object still has the entity tag ``tag``."""
-        with self._doing(f"read {key}"):
+        with self._session.doing(f"read {key}"):
             changed = f"{key} in S3 at {self.where} changed while it was read"
             try:
-                answer = self._client().get_object(
+                answer = self._session.client().get_object(
                     Bucket=self.bucket, Key=key, Range=f"bytes={start}-{end - 1}", IfMatch=tag
                 )
             except ClientError as e:
@@ -295,7 +184,7 @@ class ObjectStore:
 
         ``progress`` is given the position in ``data``; over plain http it runs to the end twice, to sign and to send.
         """
-        with self._doing(f"write {key}"):
+        with self._session.doing(f"write {key}"):
             if isinstance(data, bytes):
                 self._put(key, data, content_type)
                 return
@@ -303,7 +192,7 @@ class ObjectStore:
                 self._put(key, _Watched(f, progress) if progress else f, content_type)
 
     def _put(self, key: str, body: bytes | IO[bytes] | _Watched, content_type: str) -> None:
-        self._client().put_object(
+        self._session.client().put_object(
             Bucket=self.bucket,
             Key=key,
             Body=body,  # type: ignore[arg-type]  # any file-like object will do; the stub asks for IO
@@ -313,15 +202,15 @@ class ObjectStore:
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write ``key``, whatever was there."""
-        with self._doing(f"write {key}"):
-            self._client().put_object(Bucket=self.bucket, Key=key, Body=data, ContentType=content_type)
+        with self._session.doing(f"write {key}"):
+            self._session.client().put_object(Bucket=self.bucket, Key=key, Body=data, ContentType=content_type)
 
     def make_bucket(self) -> None:
         """The bucket is there afterwards."""
         if self._bucket_exists():
             return
-        with self._doing("make the bucket"):
-            client = self._client()
+        with self._session.doing("make the bucket"):
+            client = self._session.client()
             try:
                 client.create_bucket(Bucket=self.bucket)
             except client.exceptions.BucketAlreadyOwnedByYou:

@@ -18,8 +18,8 @@ PACKAGES = ("fleet", *PARTS, "pinrail", "vcl", "nginx")
 #: Each outside thing has its owners; nobody else imports what reaches it. Patterns of module names.
 OWNERS: dict[str, tuple[str, ...]] = {
     "kazoo": ("fleet.zk",),
-    "boto3": ("fleet.s3",),
-    "botocore": ("fleet.s3",),
+    "boto3": ("fleet.s3_session",),
+    "botocore": ("fleet.s3", "fleet.s3_session"),
     "subprocess": ("fleet.proc", "edge.flips", "pinrail.local.supervisord"),
     "multiprocessing": (),
     "supervisor": ("fleet.supervisord_main",),
