@@ -133,8 +133,15 @@ class Yard(Fleet):
             self._hurt.remove((name, network))
 
     def pause(self, part: str) -> None:
-        docker("pause", self.project.container(part))
         self._hurt.append((part, "paused"))
+        box = self.project.container(part)
+
+        def frozen() -> bool:
+            """On a busy machine the kernel may not get all of its threads to stand still at once."""
+            docker("pause", box, check=False)
+            return docker("inspect", "-f", "{{.State.Paused}}", box) == "true"
+
+        self.until(f"{part} is frozen", frozen)
 
     def unpause(self, part: str) -> None:
         docker("unpause", self.project.container(part))
@@ -145,6 +152,11 @@ class Yard(Fleet):
         rows = httpx.get(f"http://{self.net}.1.61:8405/stats;csv", timeout=5, trust_env=False).text.splitlines()
         return any(row.startswith(f"edges,{edge},") and ",UP," in row for row in rows)
 
+    def _whole(self) -> bool:
+        """A host's agent that is back says nothing of its pools."""
+        acks = [self.ack(e.id).get("healthy", {}) for e in self.state.edges]
+        return all(healthy.get(v, 0) == 4 for healthy in acks for v in self.plan.serving)
+
     def well(self) -> None:
         """Everybody is there, green and agreed, and every edge gets its share."""
         for edge in self.state.edges:
@@ -154,6 +166,7 @@ class Yard(Fleet):
                 f"{edge.id} has applied the plan", lambda e=edge.id: self.ack(e).get("applied") == self.plan.epoch
             )
         self.until("all hosts live", lambda: len(self.hosts()) == 4)
+        self.until("every edge sees all hosts of what is served", self._whole)
         for b in self.state.barrier:
             self.until(f"{b.id} is ready", lambda n=b.id: not self.unready(n))
 
