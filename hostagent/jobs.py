@@ -90,7 +90,7 @@ class Jobs:
             case Revive(slot, build):
                 # Kept as a failure, so that a pool that always dies is not revived in a tight circle. Once is none.
                 often = f"processes of {self._service} {build} in slot {slot} exit at once, again and again"
-                self._failed(work, often if work in self._failures else "")
+                self._failed(work, often + self._steps.last_words(slot) if work in self._failures else "")
 
     def _failed(self, work: Work, error: str) -> None:
         f = self._failures.setdefault(work, _Failure())

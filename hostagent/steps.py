@@ -179,8 +179,17 @@ class Steps:
             check.Pool(spec, config, look=lambda: self._supervisor.group(group), check=give_up).wait()
             check.stamp(spec, config, self._host.name, give_up)
         except check.NotGood as e:
-            words = check.tail(self._layout.log(self._service, slot, e.program))
-            raise check.NotGood(f"{e} [its log: {words}]" if words else str(e), e.program) from e
+            raise check.NotGood(f"{e}{self._words(slot, e.program)}", e.program) from e
+
+    def last_words(self, slot: int) -> str:
+        """What a process of the pool in ``slot`` wrote last, to be put behind a sentence; "" where none wrote."""
+        logs = sorted(self._layout.logs.glob(f"{self._service}-{slot}.p*.log"))
+        names = (log.name.removesuffix(".log").partition(".")[2] for log in logs)
+        return next((words for name in names if (words := self._words(slot, name))), "")
+
+    def _words(self, slot: int, program: str) -> str:
+        words = check.tail(self._layout.log(self._service, slot, program))
+        return f" [its log: {words}]" if words else ""
 
     def _prune(self, builds: tuple[str, ...], downloads: tuple[str, ...]) -> None:
         for leftover in (f for b in downloads for f in self._layout.downloads(self._service, b)):

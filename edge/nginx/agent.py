@@ -37,6 +37,7 @@ _log = log.get()
 
 NOT_ROSTERED = "not on the roster yet"
 LEAVING = "leaving"
+NOT_ASKED = "not every host has been asked yet"
 _ROUNDS = 50
 _MOST = 4000
 
@@ -71,7 +72,7 @@ class Agent:
         self._leaving = False
         #: What was rendered last, and from what.
         self._rendered: tuple[object, Configuration] | None = None
-        self._hosts = Hosts(probes, clock)
+        self._hosts = Hosts(probes, {name: self._catalog[name] for name in self._catalog}, clock)
         self._driver = Driver(nginx, config.nginx.close_seconds, metrics.load, clock)
         self._revisit = Revisit(wake, config.every, clock)
         self._confirmed_at = clock()
@@ -188,6 +189,8 @@ class Agent:
         green = server.GREEN in self._nginx.flags()
         unknown = frozenset(self._catalog.strangers)
         why = plan.red(wants, look, green=green, rostered=rostered, dead=dead, unknown=unknown)
+        if not green and self._hosts.unasked():
+            why = why or NOT_ASKED
         self._nginx.colour(LEAVING if self._leaving else why or (None if rostered else NOT_ROSTERED))
 
     def _tell_hooks(self, wants: Sequence[Want], look: Look) -> None:

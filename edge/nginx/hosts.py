@@ -15,24 +15,23 @@ _GRACE = 0.3
 
 
 class Hosts:
-    def __init__(self, probes: Probes, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, probes: Probes, served: Mapping[str, Service], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``served``: what was so before the agent was started. It is not taken away for one bad answer."""
         self._probes = probes
+        self._served = frozenset(_targets(served))
         self._clock = clock
         self._targets: dict[Target, Host] = {}
         self._since: dict[Target, float] = {}
 
     def follow(self, services: Mapping[str, Service]) -> None:
         """From now on the members of these."""
-        self._targets = {
-            _target(name, s, version, host): host
-            for name, s in services.items()
-            for version, hosts in s.sets.items()
-            for host in hosts
-        }
+        self._targets = _targets(services)
         now = self._clock()
         if self._targets.keys() != self._since.keys():
             self._since = {t: self._since.get(t, now) for t in self._targets}
-            self._probes.ask(self._targets)
+            self._probes.ask(self._targets, self._served)
 
     def unasked(self) -> int:
         """How many have not been heard of, and may still be in time."""
@@ -47,6 +46,15 @@ class Hosts:
             if target.service == service and known.get(target):
                 found[target.version] = (*found.get(target.version, ()), host)
         return found
+
+
+def _targets(services: Mapping[str, Service]) -> dict[Target, Host]:
+    return {
+        _target(name, s, version, host): host
+        for name, s in services.items()
+        for version, hosts in s.sets.items()
+        for host in hosts
+    }
 
 
 def _target(service: str, s: Service, version: str, host: Host) -> Target:

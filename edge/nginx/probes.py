@@ -61,23 +61,24 @@ class Probes:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def ask(self, targets: Iterable[Target]) -> None:
-        """From now on these, and no others."""
-        self._loop.call_soon_threadsafe(self._ask, frozenset(targets))
+    def ask(self, targets: Iterable[Target], trusted: Iterable[Target] = ()) -> None:
+        """From now on these, and no others. One bad answer says nothing of those that are ``trusted``, not even their
+        first: they served before."""
+        self._loop.call_soon_threadsafe(self._ask, frozenset(targets), frozenset(trusted))
 
-    def _ask(self, wanted: frozenset[Target]) -> None:
+    def _ask(self, wanted: frozenset[Target], trusted: frozenset[Target]) -> None:
         for target in [t for t in self._tasks if t not in wanted]:
             self._tasks.pop(target).cancel()
             self._health.pop(target, None)
         for target in wanted - self._tasks.keys():
-            self._tasks[target] = self._loop.create_task(self._watch(target))
+            before = [True] * (_GOOD if target in trusted else _GOOD - 1)
+            self._tasks[target] = self._loop.create_task(self._watch(target, deque(before, maxlen=_WINDOW)))
 
     def health(self) -> Mapping[Target, bool]:
         """Those that have been asked at least once."""
         return dict(self._health)
 
-    async def _watch(self, target: Target) -> None:
-        last = deque([True], maxlen=_WINDOW)
+    async def _watch(self, target: Target, last: deque[bool]) -> None:
         while True:
             last.append(await _good(target))
             well = sum(last) >= _GOOD

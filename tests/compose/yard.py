@@ -221,6 +221,9 @@ class Crowd:
             self._process.wait(60)
         finally:
             self._process.kill()
+            self._process.wait()
+            if self._process.stdout:
+                self._process.stdout.close()
             docker("rm", "-f", self._box, check=False)
 
     def hurt(self, edge: str | None, noticed: float) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge import render
-from edge.members import Host, hosts
+from edge.members import Host, host
 from fleet.model import Member, Plan, ServiceConfig
 from fleet.names import BadName, service_name
 from vcl import Unprintable
@@ -71,7 +71,8 @@ def rendered(
         }
     )
     member = Member.model_validate({"serviceEndpoint": {"host": address, "port": 80}})
-    sets = {v: hosts([member]) or (Host("192.0.2.1", 80),) for v in versions}
+    found = host(member)
+    sets = {v: (found if isinstance(found, Host) else Host("192.0.2.1", 80),) for v in versions}
     vcl = render.service(service_name(service), config, plan, sets).text
     return vcl + render.root([render.Route(service, config.match)], None).text
 
