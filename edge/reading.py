@@ -13,6 +13,7 @@ class Reading:
         self._zk = zk
         self._view = View(zk)
         self._catalog = catalog
+        self._session = 0
 
     def take(self) -> float | None:
         """Seconds after which there will be something to do again without any news; None: there will not.
@@ -37,8 +38,11 @@ class Reading:
         return [name for name, plan in plans.items() if self._catalog.commit(name, plan)]
 
     def _read(self) -> dict[str, Seen]:
-        """A plan older than the one that is known comes from a server that lags behind: ask it to catch up first. If it
-        is older still, someone has really put it back."""
+        """A new session's server may lag behind what this edge was told in its last one; so may one whose plan is older
+        than the one that is known. It catches up first; a plan that is older still has really been put back."""
+        if self._zk.session != self._session:
+            self._zk.sync(paths.SERVICES)
+            self._session = self._zk.session
         seen = self._view.services()
         if self._catalog.lags(seen):
             self._zk.sync(paths.SERVICES)
