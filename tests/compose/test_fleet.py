@@ -265,11 +265,10 @@ def back(yard: Yard, part: str) -> None:
     yard.well()
 
 
+@pytest.mark.skipif(not ALL, reason="PINRAIL_COMPOSE=all restarts every container, which takes minutes")
 def test_every_container_is_restarted_during_a_rollout(whole: Yard) -> None:
     yard = whole
-    parts = ["zk-1", "s3", "barrier-1", "edge-1", "edge-3", "host-1"]
-    if ALL:
-        parts = [s for s in yard.project.states() if s not in ("secrets", "balancer")]
+    parts = [s for s in yard.project.states() if s not in ("secrets", "balancer")]
     parts.sort(
         key=lambda s: ["zk", "s3", "barrier", "prometheus", "alertmanager", "edge", "host"].index(s.split("-")[0])
     )

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,9 @@ from pinrail.demo.run import demonstrate
 from pinrail.local.signals import Interrupted
 from tests.demo.fake import FakeEdge, FakeFleet
 from tests.demo.test_sequence import FAST, FakeControl
+
+#: Every browser is given a page of each release in this time, on a machine that is busy with other things too.
+PAUSES = replace(FAST, after=1.2, deadline=20.0)
 
 
 class FakeGround:
@@ -68,7 +72,7 @@ def demo(tmp_path: Path, first: tuple[str, str] | None = None) -> tuple[Result, 
             ground = FakeGround(rolling, pinned, first)
             size = Size(browsers=6, think=0.004, ramp_up=0.01)
             picture = tmp_path / "flips.svg"
-            return await demonstrate(ground, "t", silent, picture=picture, pauses=FAST, size=size), ground
+            return await demonstrate(ground, "t", silent, picture=picture, pauses=PAUSES, size=size), ground
 
     return asyncio.run(main())
 

@@ -198,7 +198,7 @@ def test_a_newcomer_costs_the_others_nothing_even_if_varnish_starts_anew(world: 
     assert child
     kill_pid(child)
     eventually("Varnish is back", lambda: edge.look().child not in (child, None))
-    eventually("the older one is asked", lambda: edge.ask("/").status == 200 and "/" in older.asked, 10)
+    eventually("the older one is asked", lambda: edge.ask("/").status == 200 and "/" in older.asked)
     assert edge.ack().healthy["A"] >= 1
     older.hangs.clear()
 
