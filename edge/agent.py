@@ -90,16 +90,12 @@ class Agent:
             rostered = self._presence.register()
             self._leaving = self._presence.leaving()
             self._take()
+            wants = self._renderings.wants(self._catalog)
+            seen = self._converge(wants, rostered)
         except ZooKeeperTrouble as e:
             raise ZooKeeperTrouble(f"{e}; serving {', '.join(self._catalog) or 'nothing'} as before") from e
         except VarnishTrouble as e:
             self._report.nothing(self._renderings.wants(self._catalog), self._driver.nothing, str(e))
-            raise
-        wants = self._renderings.wants(self._catalog)
-        try:
-            seen = self._converge(wants, rostered)
-        except VarnishTrouble as e:
-            self._report.nothing(wants, self._driver.nothing, str(e))
             raise
         self._remember(wants, seen)
         if (

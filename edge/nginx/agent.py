@@ -37,7 +37,6 @@ _log = log.get()
 
 NOT_ROSTERED = "not on the roster yet"
 LEAVING = "leaving"
-NOT_ASKED = "not every host has been asked yet"
 _ROUNDS = 50
 _MOST = 4000
 
@@ -188,9 +187,8 @@ class Agent:
         dead = frozenset(w.service for w in wants if self._is_dead(w.service))
         green = server.GREEN in self._nginx.flags()
         unknown = frozenset(self._catalog.strangers)
-        why = plan.red(wants, look, green=green, rostered=rostered, dead=dead, unknown=unknown)
-        if not green and self._hosts.unasked():
-            why = why or NOT_ASKED
+        asked = self._hosts.unasked() == 0
+        why = plan.red(wants, look, green=green, rostered=rostered, dead=dead, unknown=unknown, asked=asked)
         self._nginx.colour(LEAVING if self._leaving else why or (None if rostered else NOT_ROSTERED))
 
     def _tell_hooks(self, wants: Sequence[Want], look: Look) -> None:

@@ -20,7 +20,7 @@ class Hosts:
     ) -> None:
         """``served``: what was so before the agent was started. It is not taken away for one bad answer."""
         self._probes = probes
-        self._served = frozenset(_targets(served))
+        self._served: frozenset[Target] = frozenset(_targets(served))
         self._clock = clock
         self._targets: dict[Target, Host] = {}
         self._since: dict[Target, float] = {}
@@ -32,6 +32,7 @@ class Hosts:
         if self._targets.keys() != self._since.keys():
             self._since = {t: self._since.get(t, now) for t in self._targets}
             self._probes.ask(self._targets, self._served)
+            self._served = frozenset()  # who leaves and comes back is new
 
     def unasked(self) -> int:
         """How many have not been heard of, and may still be in time."""

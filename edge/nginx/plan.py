@@ -13,6 +13,8 @@ from edge.nginx.look import Look
 from edge.nginx.render import Configuration, Part, closing_flag, commit_flag
 from fleet.model import Ack
 
+NOT_ASKED = "not every host has been asked yet"
+
 
 @dataclass(frozen=True)
 class Want:
@@ -108,16 +110,24 @@ def _stale(look: Look, flags: frozenset[str]) -> frozenset[str]:
 
 
 def red(
-    wants: Sequence[Want], look: Look, *, green: bool, rostered: bool, dead: frozenset[str], unknown: frozenset[str]
+    wants: Sequence[Want],
+    look: Look,
+    *,
+    green: bool,
+    rostered: bool,
+    dead: frozenset[str],
+    unknown: frozenset[str],
+    asked: bool,
 ) -> str | None:
     """Why the health page must not be green; None when it may. A page once green (``green``) stays so while a new plan
-    is prepared, for as long as the fleet waits for this edge (``rostered``)."""
+    is prepared, for as long as the fleet waits for this edge (``rostered``). ``asked``: every host has been probed, or
+    had its time; until then a version may look gone whose hosts are only slow to answer."""
     behind = sorted({*(w.service for w in wants if not applied(w, look)), *unknown})
     if behind and not (green and rostered):
         return f"the latest plan is not applied yet: {', '.join(behind)}"
     if wants and all(w.service in dead for w in wants):
         return f"no healthy host: {', '.join(sorted(dead))}"
-    return None
+    return None if green or asked else NOT_ASKED
 
 
 def drained(want: Want, look: Look, memory: Memory) -> bool:

@@ -133,13 +133,19 @@ def test_a_marker_says_what_is_in_force() -> None:
 
 
 def test_red_until_applied_and_green_while_the_fleet_waits() -> None:
-    def red(want: Want, **kwargs: bool) -> str | None:
-        return plan.red([want], look(), **kwargs, dead=frozenset(), unknown=frozenset())
+    def red(want: Want, *, green: bool, rostered: bool, asked: bool = True) -> str | None:
+        return plan.red(
+            [want], look(), green=green, rostered=rostered, dead=frozenset(), unknown=frozenset(), asked=asked
+        )
 
     other = Want("app", 6, replace(NOW, current=THREE))
     assert red(WANT, green=False, rostered=True) is None
     assert "app" in (red(other, green=False, rostered=True) or "")
     assert red(other, green=True, rostered=True) is None
     assert red(other, green=True, rostered=False)
-    every = plan.red([WANT], look(), green=True, rostered=True, dead=frozenset({"app"}), unknown=frozenset())
+    assert red(WANT, green=False, rostered=True, asked=False) == plan.NOT_ASKED
+    assert red(WANT, green=True, rostered=True, asked=False) is None
+    every = plan.red(
+        [WANT], look(), green=True, rostered=True, dead=frozenset({"app"}), unknown=frozenset(), asked=True
+    )
     assert every == "no healthy host: app"

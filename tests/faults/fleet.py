@@ -196,7 +196,7 @@ class Fleet:
             time.sleep(0.05)
 
     def _where(self) -> str:
-        with suppress(Exception):
+        with suppress(BarrierError):
             now = self.api.latest(SERVICE)
             return f"rollout {now and (now.number, now.state.value, [str(m) for m in now.missing], now.failures)}"
         return "the barrier service does not answer"
