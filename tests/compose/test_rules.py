@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "compose" / "prometheus"
 ALERTS = re.findall(r"- alert: (\w+)", (RULES / "rules.yml").read_text())
+RECORDED = re.findall(r"- record: ([\w:]+)", (RULES / "rules.yml").read_text())
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool comes with Debian's prometheus")
@@ -19,6 +20,15 @@ ALERTS = re.findall(r"- alert: (\w+)", (RULES / "rules.yml").read_text())
 def test_promtool_accepts(command: list[str]) -> None:
     result = subprocess.run(["promtool", *command], cwd=RULES, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool comes with Debian's prometheus")
+def test_prometheus_accepts_its_configuration_with_the_rules() -> None:
+    done = subprocess.run(
+        ["promtool", "check", "config", "prometheus.yml"], cwd=RULES, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(ALERTS) + len(RECORDED)} rules found" in done.stdout
 
 
 @pytest.mark.parametrize("alert", ALERTS)
@@ -35,3 +45,7 @@ def test_every_metric_in_the_rules_is_one_of_ours() -> None:
     used = set(re.findall(r"\bpinrail_\w+", (RULES / "rules.yml").read_text()))
     assert used
     assert {m for m in used if f'"{m}"' not in owners} == set()
+
+
+def test_no_page_is_left_of_an_alert_that_is_gone() -> None:
+    assert sorted(p.stem for p in (ROOT / "docs" / "runbooks").iterdir()) == sorted(ALERTS)
