@@ -35,6 +35,7 @@ _log = log.get()
 
 NOT_ROSTERED = "not on the roster yet"
 LEAVING = "leaving"
+ALONE = "ZooKeeper is away, and what it has to say of this start is not known"
 #: Seconds from the agent's start for which a health page stays red because requests are not counted.
 _COUNTING = 10.0
 #: Steps in one cycle; far more than any plan needs.
@@ -74,7 +75,9 @@ class Agent:
         self._roots: dict[str, frozenset[str]] = {}
         #: Service -> the default that was committed last.
         self._defaults = {n: g.plan.default for n, g in good.items()}
-        self._leaving = False
+        self._rostered = self._leaving = False
+        #: The life of Varnish whose page had no reason to be red but for its hosts, when ZooKeeper was last heard.
+        self._fit: str | None = None
         self._confirmed_at = clock()
         metrics.age(lambda: clock() - self._confirmed_at)
 
@@ -87,19 +90,20 @@ class Agent:
         try:
             if committed := self._reading.commits():
                 self._commit(committed)
-            rostered = self._presence.register()
+            self._rostered = self._presence.register()
             self._leaving = self._presence.leaving()
             self._take()
             wants = self._renderings.wants(self._catalog)
-            seen = self._converge(wants, rostered)
+            seen = self._converge(wants)
         except ZooKeeperTrouble as e:
-            raise ZooKeeperTrouble(f"{e}; serving {', '.join(self._catalog) or 'nothing'} as before") from e
+            as_before = f"serving {', '.join(self._catalog) or 'nothing'} as before"
+            raise ZooKeeperTrouble(f"{e}; {as_before}{self._alone()}") from e
         except VarnishTrouble as e:
             self._report.nothing(self._renderings.wants(self._catalog), self._driver.nothing, str(e))
             raise
         self._remember(wants, seen)
         if (
-            not rostered
+            not self._rostered
             and not self._leaving
             and not self._catalog.strangers
             and all(plan.applied(w, seen.look) for w in wants)
@@ -109,6 +113,15 @@ class Agent:
             self._revisit.within(0.0)
         self._revisit.schedule()
         return self._report.sentence(wants, seen)
+
+    def _alone(self) -> str:
+        """Without ZooKeeper hosts still die and come back, and the page must be red where none is left: all that a
+        cycle does but for what it reads and says. What there is to be said of that."""
+        try:
+            self._converge(self._renderings.wants(self._catalog), tell=False)
+        except VarnishTrouble as e:
+            return f"; {e}"
+        return ""
 
     # -- observe --
 
@@ -127,22 +140,19 @@ class Agent:
         wants = [self._renderings.current(name, self._catalog[name]) for name in services]
         self._tell_hooks(wants, self._driver.commit(wants))
 
-    def _converge(self, wants: Sequence[Want], rostered: bool) -> Observed:
-        """Do what there is to do, looking before each step. Acknowledges after commits, and at the end."""
-        acked = False
+    def _converge(self, wants: Sequence[Want], *, tell: bool = True) -> Observed:
+        """Do what there is to do, looking before each step. Acknowledges after commits, and at the end (``tell``)."""
+        acked = not tell
         left = {w.service: self._catalog[w.service].left for w in wants}
         for _ in range(_ROUNDS):
             seen = self._driver.observe(wants)
             self._driver.mark(wants, left)
-            dead = frozenset(w.service for w in wants if health.dead(w, self._catalog[w.service].plan, seen))
-            unknown = frozenset(self._catalog.strangers)
-            counting = self._counts_or_never_will()
-            why_red = plan.red(wants, seen.look, rostered=rostered, dead=dead, unknown=unknown, counting=counting)
-            why_red = LEAVING if self._leaving else why_red or (None if rostered else NOT_ROSTERED)
+            why_red = self._why_red(wants, seen, alone=not tell)
             self._know_roots(wants, seen.look, why_red)
             step = plan.decide(wants, seen.look, self._memory(seen), why_red)
             if not step.actions:
-                self._acknowledge(wants, seen)
+                if tell:
+                    self._acknowledge(wants, seen)
                 if step.waiting:
                     self._revisit.within(0.05)
                 return seen
@@ -153,6 +163,17 @@ class Agent:
             self._driver.apply(step.actions, seen.look)
             self._tell_hooks(wants, step.actions)
         raise VarnishTrouble(f"Varnish did not take shape in {_ROUNDS} steps; it will be tried again")
+
+    def _why_red(self, wants: Sequence[Want], seen: Observed, *, alone: bool) -> str | None:
+        """``alone``: what was not fit to be green when ZooKeeper was last heard, or has been started since, waits."""
+        unknown, counting = frozenset(self._catalog.strangers), self._counts_or_never_will()
+        red = partial(plan.red, wants, seen.look, rostered=self._rostered, unknown=unknown, counting=counting)
+        if not alone:
+            self._fit = seen.incarnation if red(dead=frozenset()) is None else None
+        if self._leaving or not self._rostered:
+            return LEAVING if self._leaving else red(dead=frozenset()) or NOT_ROSTERED
+        dead = frozenset(w.service for w in wants if health.dead(w, self._catalog[w.service].plan, seen))
+        return red(dead=dead) or (ALONE if alone and self._fit != seen.incarnation else None)
 
     def _tell_hooks(self, wants: Sequence[Want], done: Sequence[Action]) -> None:
         moved = {action.label for action in done if isinstance(action, Label)}

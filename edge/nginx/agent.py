@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from edge import members
 from edge.catalog import Catalog, Service
@@ -37,6 +38,7 @@ _log = log.get()
 
 NOT_ROSTERED = "not on the roster yet"
 LEAVING = "leaving"
+ALONE = "ZooKeeper is away, and what it has to say of this start is not known"
 _ROUNDS = 50
 _MOST = 4000
 
@@ -68,7 +70,9 @@ class Agent:
         self._drained: dict[str, int] = {}
         #: Service -> key and default of the routing that was in force last.
         self._active = {n: (renders.key(g.config, g.plan), g.plan.default) for n, g in good.items()}
-        self._leaving = False
+        self._rostered = self._leaving = False
+        #: The life of nginx whose page had no reason to be red but for its hosts, when ZooKeeper was last heard.
+        self._fit: str | None = None
         #: What was rendered last, and from what.
         self._rendered: tuple[object, Configuration] | None = None
         self._hosts = Hosts(probes, {name: self._catalog[name] for name in self._catalog}, clock)
@@ -86,24 +90,34 @@ class Agent:
         try:
             if self._reading.commits():
                 self._commit()
-            rostered = self._presence.register()
+            self._rostered = self._presence.register()
             self._leaving = self._presence.leaving()
             self._take()
             self._hosts.follow({name: self._catalog[name] for name in self._catalog})
-            wants, look = self._converge(rostered)
+            wants, look = self._converge()
         except ZooKeeperTrouble as e:
-            raise ZooKeeperTrouble(f"{e}; serving {', '.join(self._catalog) or 'nothing'} as before") from e
+            as_before = f"serving {', '.join(self._catalog) or 'nothing'} as before"
+            raise ZooKeeperTrouble(f"{e}; {as_before}{self._alone()}") from e
         except NginxTrouble as e:
             self._nothing(str(e))
             raise
         self._remember(wants, look)
-        waits = rostered or self._leaving or self._catalog.strangers
+        waits = self._rostered or self._leaving or self._catalog.strangers
         if not waits and all(plan.applied(w, look) for w in wants):
             self._presence.join()
             # The page turns green in the next cycle, with plans read since.
             self._revisit.within(0.0)
         self._revisit.schedule()
         return self._sentence(wants, look)
+
+    def _alone(self) -> str:
+        """Without ZooKeeper hosts still die and come back, and the page must be red where none is left: all that a
+        cycle does but for what it reads and says. What there is to be said of that."""
+        try:
+            self._converge(tell=False)
+        except NginxTrouble as e:
+            return f"; {e}"
+        return ""
 
     # -- observe --
 
@@ -151,19 +165,19 @@ class Agent:
         look = self._driver.observe()
         self._driver.apply(plan.switches(self._wants()[0], look), look)
 
-    def _converge(self, rostered: bool) -> tuple[list[Want], Look]:
-        """Do what there is to do, looking before each step. Acknowledges after commits, and at the end."""
+    def _converge(self, *, tell: bool = True) -> tuple[list[Want], Look]:
+        """Do what there is to do, looking before each step. Acknowledges after commits, and at the end (``tell``)."""
         for _ in range(_ROUNDS):
             look = self._driver.observe()
             wants, wanted = self._wants()
-            self._colour(wants, look, rostered)
+            self._nginx.colour(self._why_red(wants, look, alone=not tell))
             self._tell_hooks(wants, look)
             memory = self._driver.memory(self._epochs)
             complete = self._hosts.unasked() == 0
             actions = plan.decide(wants, wanted, look, self._nginx.flags(), memory, complete=complete)
             if not complete:
                 self._revisit.within(0.05)
-            if not actions or isinstance(actions[0], plan.Reload):
+            if tell and (not actions or isinstance(actions[0], plan.Reload)):
                 self._acknowledge(wants, look, memory.refused.get(wanted.name))
             if not actions:
                 self._finish(wants, wanted, look)
@@ -183,13 +197,17 @@ class Agent:
         else:
             self._revisit.finished("nginx")
 
-    def _colour(self, wants: Sequence[Want], look: Look, rostered: bool) -> None:
-        dead = frozenset(w.service for w in wants if self._is_dead(w.service))
-        green = server.GREEN in self._nginx.flags()
+    def _why_red(self, wants: Sequence[Want], look: Look, *, alone: bool) -> str | None:
+        """``alone``: what was not fit to be green when ZooKeeper was last heard, or has been started since, waits."""
+        green, asked = server.GREEN in self._nginx.flags(), self._hosts.unasked() == 0
         unknown = frozenset(self._catalog.strangers)
-        asked = self._hosts.unasked() == 0
-        why = plan.red(wants, look, green=green, rostered=rostered, dead=dead, unknown=unknown, asked=asked)
-        self._nginx.colour(LEAVING if self._leaving else why or (None if rostered else NOT_ROSTERED))
+        red = partial(plan.red, wants, look, green=green, rostered=self._rostered, unknown=unknown, asked=asked)
+        if not alone:
+            self._fit = self._driver.incarnation if red(dead=frozenset()) is None else None
+        if self._leaving or not self._rostered:
+            return LEAVING if self._leaving else red(dead=frozenset()) or NOT_ROSTERED
+        dead = frozenset(w.service for w in wants if self._is_dead(w.service))
+        return red(dead=dead) or (ALONE if alone and self._fit != self._driver.incarnation else None)
 
     def _tell_hooks(self, wants: Sequence[Want], look: Look) -> None:
         """Of a routing that came into force, by a commit or by a reload. Other hosts alone are none."""

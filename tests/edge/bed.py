@@ -222,6 +222,13 @@ class Edge:
         except OSError:
             return 0
 
+    def page(self) -> str:
+        """What its health page says."""
+        try:
+            return self.ask("/.pinrail/health").body.decode()
+        except OSError:
+            return ""
+
     def ack(self, service: str = "app") -> Ack:
         node = self.zk.get(paths.ack(service, self.config.name), watch=False)
         return decode(Ack, node.data if node else None) or Ack(incarnation="")

@@ -141,11 +141,18 @@ def test_without_zookeeper_it_serves_on_and_says_so(
             eventually("it says so", lambda: "serving app as before" in edge.log(), 30)
             assert edge.health() == 200
         assert not load.bad and load.versions
+        world.backends[0].sick = True
+        eventually("the page is red where nobody is left to answer", lambda: edge.health() == 503, 30)
+        world.backends[0].sick = False
+        eventually("and green again", lambda: edge.health() == 200, 30)
+        edge.kill("server", signal.SIGTERM)
+        edge.start("server")
+        eventually("a start that ZooKeeper knows nothing of is red", lambda: "what it has to say" in edge.page(), 30)
     finally:
         zookeeper_server.start()
     eventually("ZooKeeper is back for the test", lambda: world.zk.connected)
     world.plan(Plan(epoch=5, generation=1, default="A", serving=("A",)))
-    eventually("it goes on", lambda: edge.acked(5), 30)
+    eventually("it goes on", lambda: edge.acked(5) and edge.health() == 200, 30)
 
 
 def test_a_vcl_that_does_not_compile_is_refused_with_the_compilers_words(world: World, edge: Edge) -> None:

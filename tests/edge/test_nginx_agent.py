@@ -266,6 +266,33 @@ def test_after_a_restart_of_nginx_the_page_is_red_until_the_agent_has_looked(wor
     eventually("acknowledged anew", lambda: edge.acked(1) and edge.ack().incarnation != before.incarnation)
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["new", "restarted"])
+def test_from_the_first_green_page_on_every_request_is_answered(world: World, edge: Edge, known: bool) -> None:
+    """What a load balancer sends as soon as it may, to an edge that starts with its server while two versions serve."""
+    world.configure()
+    world.host("A")
+    world.host("B")
+    world.plan(Plan(epoch=2, generation=2, default="B", serving=("B", "A")))
+    if known:
+        edge.start()
+        eventually("the plan is acknowledged", lambda: edge.acked(2) and edge.health() == 200, 60)
+        edge.kill("run", signal.SIGTERM)
+        edge.kill("server", signal.SIGTERM)
+    edge.start("server")
+    edge.start("run")
+    bad, asked, ends = [], 0, time.monotonic() + 60
+    while asked < 300:
+        assert time.monotonic() < ends, f"not green: {asked} requests"
+        if not asked and edge.health() != 200:
+            continue
+        asked += 1
+        pin = "AB"[asked % 2]
+        answer = edge.ask("/api", x_deployment_id=pin)
+        if (answer.status, answer.version) != (200, pin) or edge.health() != 200:
+            bad.append((asked, answer.status, answer.version))
+    assert not bad, bad[:5]
+
+
 def _version(edge: Edge) -> str | None:
     try:
         return edge.ask("/").version
@@ -315,9 +342,18 @@ def test_while_zookeeper_is_away_everything_serves_on(
         eventually("the agent says so", lambda: "serving app as before" in edge.log(), 60)
         assert edge.ask("/").version == "A"
         assert edge.health() == 200
+        world.backends[0].sick = True
+        eventually("the page is red where nobody is left to answer", lambda: edge.health() == 503, 60)
+        world.backends[0].sick = False
+        eventually("and green again", lambda: edge.health() == 200, 60)
+        assert edge.ask("/").version == "A"
+        edge.kill("server", signal.SIGTERM)
+        edge.start("server")
+        eventually("a start that ZooKeeper knows nothing of is red", lambda: "what it has to say" in edge.page(), 60)
     finally:
         zookeeper_server.start()
     eventually("acknowledged again", lambda: _acked_again(edge), 60)
+    eventually("and green", lambda: edge.health() == 200, 60)
 
 
 def _acked_again(edge: Edge) -> bool:
