@@ -59,7 +59,9 @@ def host() -> None:
     from pinrail.containers import given, pair, parts
 
     with reported():
-        raise typer.Exit(pair.run(*parts.host(given.read(given.Host))))
+        told = given.read(given.Host)
+        # An agent that ends takes its host out of the server sets.
+        raise typer.Exit(pair.run(*parts.host(told), lambda: told.leave_seconds))
 
 
 @_app.command()

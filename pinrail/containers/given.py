@@ -44,6 +44,8 @@ class Host(Given):
     s3: str
     bucket: str = "pinrail"
     session_seconds: float = Field(default=6.0, gt=0)
+    #: From its leaving the server sets to the pools' end: what edges need to take notice, and requests to end.
+    leave_seconds: float = Field(default=3.0, ge=0, le=60)
 
 
 class Barrier(Given):

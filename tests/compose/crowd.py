@@ -30,13 +30,14 @@ class Injury:
     """Until it is noticed, requests may be under way to what cannot be reached."""
 
     began: float
-    #: Seconds that may take.
-    noticed: float
-    #: The edge that it is about; None: any edge may have sent a request there.
+    #: Seconds that may take; None: until it is healed.
+    noticed: float | None
+    #: The edge that it is about, or the balancer; None: any edge may have sent a request there.
     edge: str | None
 
     def excuses(self, record: Record) -> bool:
-        during = record.ended >= self.began and record.began <= self.began + self.noticed
+        end = float("inf") if self.noticed is None else self.began + self.noticed
+        during = record.ended >= self.began and record.began <= end
         return during and (self.edge is None or record.edge in (self.edge, "balancer"))
 
 
@@ -99,23 +100,29 @@ class Crowd:
                 self._releases.append(Release(**word | {"withdrawn": tuple(word["withdrawn"])}))
             case "hurt":
                 self.injuries.append(Injury(self.clock(), **word))
+            case "heal":
+                for injury in self.injuries:
+                    injury.noticed = self.clock() - injury.began if injury.noticed is None else injury.noticed
             case "judge":
-                return self._judged(word["since"])
+                return self._judged(**word)
             case other:
                 raise ValueError(other)
         return {}
 
-    def _judged(self, since: int) -> dict[str, Any]:
+    def _judged(self, requests: int, excused: int) -> dict[str, Any]:
+        """What came after that many of either."""
         releases = self._releases or [Release("", self._base, 0.0, 0.0)]
         # All of it: whether a client went back shows only beside what it had before.
         judged = check.judge(self._log.records, releases, self._base, Way.PINNED)
-        pairs = list(zip(self._log.records, judged.marks, strict=True))[since:]
+        pairs = list(zip(self._log.records, judged.marks, strict=True))[requests:]
         broken = [(r, m - {Mark.FORCED}) for r, m in pairs if m - {Mark.FORCED}]
         return {
             "requests": len(pairs),
             "slowest": round(max((r.ended - r.began for r, _ in pairs), default=0.0), 2),
             "edges": dict(Counter(r.edge for r, _ in pairs)),
             "forced": sum(Mark.FORCED in m for _, m in pairs),
+            "excused": len(self.excused) - excused,
+            "why": sorted({r.error or str(r.status) for r in self.excused[excused:]}),
             "broken": [f"{', '.join(sorted(m))}: {asdict(r)}" for r, m in broken],
         }
 

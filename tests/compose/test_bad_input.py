@@ -15,8 +15,8 @@ from bench.engine import docker, environment, run
 pytestmark = pytest.mark.timeout(900)
 
 WHERE = {"ZOOKEEPER": "zk-1:2181/pinrail", "S3": "http://s3:8333", "NAME": "zk-1", "ADDRESS": "10.0.0.1"}
-PARTS = ("edge-varnish", "host", "zookeeper")
-STORING = {"edge-nginx": "edge", "zookeeper": "zookeeper", "s3": "s3"}
+PARTS = ("edge-varnish", "host", "barrier", "zookeeper")
+STORING = {"edge-nginx": "edge", "host": "host", "zookeeper": "zookeeper", "s3": "s3"}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -110,12 +110,19 @@ def test_hosts_without_addresses_are_refused(tmp_path: Path) -> None:
 
 # -- a server and its agent -------------------------------------------------------------------------------------------
 
-_PAIR = "import sys; from pinrail.containers import pair; sys.exit(pair.run(*(['sh', '-c', s] for s in sys.argv[1:])))"
+_PAIR = """
+import subprocess, sys
+from pinrail.containers import pair
+
+server, agent, leave = (["sh", "-c", s] for s in sys.argv[1:])
+sys.exit(pair.run(server, agent, lambda: float(subprocess.run(leave, stdout=-1).stdout)))
+"""
 
 
 @contextmanager
-def pair(server: str, agent: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen([sys.executable, "-c", _PAIR, server, agent], stderr=subprocess.PIPE, text=True) as process:
+def pair(server: str, agent: str, leave: str = "echo 0") -> Iterator[subprocess.Popen[str]]:
+    argv = [sys.executable, "-c", _PAIR, server, agent, leave]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
@@ -155,13 +162,14 @@ def test_an_agent_that_refuses_its_configuration_is_the_containers_end() -> None
         assert process.communicate()[1] == "pinrail: no such key\n"
 
 
-def test_the_agent_ends_before_the_server_does(tmp_path: Path) -> None:
+def test_the_agent_ends_first_and_the_server_when_everybody_has_taken_notice(tmp_path: Path) -> None:
     say = "trap 'echo {0} >>{1}/order; exit' TERM; echo {0} >>{1}/up; while :; do sleep 0.1; done"
-    with pair(say.format("server", tmp_path), say.format("agent", tmp_path)) as process:
+    leave = f"echo left >>{tmp_path}/order; echo 0.5"
+    with pair(say.format("server", tmp_path), say.format("agent", tmp_path), leave) as process:
         eventually("both run", lambda: len(lines(tmp_path / "up")()) == 2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
-    assert lines(tmp_path / "order")() == ["agent", "server"]
+    assert lines(tmp_path / "order")() == ["agent", "left", "server"]
 
 
 # -- the packages -----------------------------------------------------------------------------------------------------

@@ -100,6 +100,30 @@ def test_a_wrong_token_is_said_in_one_line(project: Project) -> None:
     assert "token" in said[0]
 
 
+# -- the load balancer itself ------------------------------------------------------------------------------------------
+
+
+def test_the_load_balancer_reads_its_configuration_anew_and_loses_nothing(whole: Yard) -> None:
+    yard = whole
+    before = yard.balancer_workers()
+    with yard.clients.unharmed(excused=0):
+        yard.project("kill", "-s", "USR2", "balancer")
+        yard.until("another process took over", lambda: yard.balancer_workers() - before)
+        yard.until("the one before has ended", lambda: not yard.balancer_workers() & before)
+        yard.well()
+
+
+def test_a_load_balancer_that_is_restarted_ends_what_is_under_way(whole: Yard) -> None:
+    """Nobody comes in until it is back: a connection that is refused is excused, an answer that breaks off is not."""
+    yard = whole
+    with yard.clients.unharmed() as found:
+        with yard.clients.closed():
+            again(yard, "balancer")
+        there = yard.clients.tell(do="clock")["requests"] + 50
+        yard.until("users are back", lambda: yard.clients.tell(do="clock")["requests"] > there)
+    assert all("Cannot connect" in said for said in found["why"]), found["why"]
+
+
 # -- cut apart --------------------------------------------------------------------------------------------------------
 
 
@@ -268,16 +292,16 @@ def back(yard: Yard, part: str) -> None:
 @pytest.mark.skipif(not ALL, reason="PINRAIL_COMPOSE=all restarts every container, which takes minutes")
 def test_every_container_is_restarted_during_a_rollout(whole: Yard) -> None:
     yard = whole
-    parts = [s for s in yard.project.states() if s not in ("secrets", "balancer")]
-    parts.sort(
-        key=lambda s: ["zk", "s3", "barrier", "prometheus", "alertmanager", "edge", "host"].index(s.split("-")[0])
-    )
+    kinds = ["zk", "s3", "barrier", "prometheus", "alertmanager", "edge", "host", "balancer"]
+    parts = [s for s in yard.project.states() if s != "secrets"]
+    parts.sort(key=lambda s: kinds.index(s.split("-")[0]))
     with yard.clients.unharmed() as found:
         rollout = Rollout(yard, yard.publish(), hold=True)
         rollout.waits(S.RAMPING, "ramp")
         for part in parts:
             yard.step = f"restart of {part}"
-            again(yard, part)
+            with yard.clients.closed() if part == "balancer" else contextlib.nullcontext():
+                again(yard, part)
         rollout.ask("resume")
         rollout.over(S.SWITCHED)
     print("restarts", len(parts), json.dumps({k: v for k, v in found.items() if k != "broken"}))  # noqa: T201

@@ -48,6 +48,7 @@ class Yard(Fleet):
         self._store = ObjectStore(config.s3_config(self.state))
         self.clients: Any = None
         self._hurt: list[tuple[str, str]] = []
+        self._gate_is_open = False
 
     def close(self) -> None:
         if self.clients is not None:
@@ -107,12 +108,16 @@ class Yard(Fleet):
         self.clients = Crowd(self.project, self.default)
 
     def close_gate(self) -> None:
+        self._gate_is_open = False
         for host in self.state.hosts:
             docker("exec", self.project.container(host.id), "rm", "-f", GATE)
 
     def open_gate(self, host: str = "") -> None:
+        """Of a host that is frozen as soon as it is not."""
+        self._gate_is_open = True
         for each in [host] if host else [h.id for h in self.state.hosts]:
-            docker("exec", self.project.container(each), "touch", GATE)
+            if (each, "paused") not in self._hurt:
+                docker("exec", self.project.container(each), "touch", GATE)
 
     def kept_open(self) -> None:
         """A container that was made anew has no gate."""
@@ -146,11 +151,21 @@ class Yard(Fleet):
     def unpause(self, part: str) -> None:
         docker("unpause", self.project.container(part))
         self._hurt.remove((part, "paused"))
+        if part.startswith("host") and self._gate_is_open:
+            self.open_gate(part)
 
     def used(self, edge: str) -> bool:
         """Does the load balancer send it anybody?"""
         rows = httpx.get(f"http://{self.net}.1.61:8405/stats;csv", timeout=5, trust_env=False).text.splitlines()
         return any(row.startswith(f"edges,{edge},") and ",UP," in row for row in rows)
+
+    def balancer_workers(self) -> set[str]:
+        """The processes of the load balancer that answer: its master's children."""
+        rows = [
+            r.split() for r in docker("top", self.project.container("balancer"), "-eo", "pid,ppid,comm").splitlines()
+        ]
+        parents = {pid: parent for pid, parent, name in rows if name == "haproxy"}
+        return {pid for pid, parent in parents.items() if parent in parents}
 
     def _whole(self) -> bool:
         """A host's agent that is back says nothing of its pools."""
@@ -230,13 +245,19 @@ class Crowd:
         self.tell(do="hurt", edge=edge, noticed=noticed)
 
     @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Nobody comes in while the block lasts."""
+        self.tell(do="hurt", edge="balancer", noticed=None)
+        yield
+        self.tell(do="heal")
+
+    @contextmanager
     def unharmed(self, *, least: int = 50, excused: int | None = None) -> Iterator[dict[str, Any]]:
         """No request on the reachable side was failed, answered by a wrong version or taken back in the block."""
         before = self.tell(do="clock")
         found: dict[str, Any] = {}
         yield found
-        found |= self.tell(do="judge", since=before["requests"])
-        found["excused"] = self.tell(do="clock")["excused"] - before["excused"]
+        found |= self.tell(do="judge", requests=before["requests"], excused=before["excused"])
         assert not found["broken"], f"{len(found['broken'])} of {found['requests']}:\n" + "\n".join(
             found["broken"][:12]
         )
