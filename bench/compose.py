@@ -1,4 +1,4 @@
-"""The whole path in containers: what it costs beside a load balancer that asks processes itself, and a release.
+"""The whole path in containers: its start, what it costs beside a load balancer that asks processes itself, a release.
 
 Where no Docker engine answers there is one row that says so. The fleet is that of ``compose/compose.yaml``, with as
 many processes behind it as the other side has.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -52,8 +53,10 @@ def rows(*, seconds: int, rounds: int) -> Iterator[Row]:
         return
     engine.build()
     with engine.project(environment()) as project:
+        began = time.monotonic()
         project("up", "-d")
         project.green()
+        yield Row("containers: from `up` to green, images built", f"{time.monotonic() - began:.0f} s", "")
         project("run", "--rm", "tools", "container", "first", seconds=600)
         net = project.environment["PINRAIL_NET"]
         with _processes(project.name) as other:

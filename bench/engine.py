@@ -10,6 +10,7 @@ import ipaddress
 import json
 import os
 import random
+import re
 import secrets
 import shutil
 import socket
@@ -17,6 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,10 @@ TARGETS = (
 #: Of this checkout: another one's tests may run on the same engine.
 TAG = f"test-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
 IMAGES = "pinrail"
+#: Docker's client from this version on has BuildKit in a plugin alone.
+_PLUGIN_SINCE = 23
+#: Builds that BuildKit is asked for at the same time; each is a download half of its time.
+_AT_ONCE = 3
 
 
 def run(
@@ -76,19 +82,40 @@ def why_not() -> str:
 
 
 def build(targets: Sequence[str] = TARGETS, version: str = TAG) -> None:
-    """The images, under that version. One after the other, whoever asks: what is cached takes a second."""
+    """The images, under that version. One caller at a time: what is cached takes a second."""
     with (Path(tempfile.gettempdir()) / f"pinrail-{TAG}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         run(ROOT / "compose" / "base-image", seconds=600)
-        for target in targets:
-            image = f"{IMAGES}/{target}:{version}"
-            words = ("--build-arg", f"VERSION={version}", "-f", ROOT / "compose" / "Dockerfile", "--target", target)
-            run("docker", "build", "-q", *words, "-t", image, ROOT, seconds=900, environment=_builder())
+        client = _builder()
+        first, *others = targets  # it has what all share
+        _build(client, first, version)
+        with ThreadPoolExecutor(_AT_ONCE if client else 1) as pool:
+            list(pool.map(lambda target: _build(client, target, version), others))
 
 
-def _builder() -> dict[str, str]:
-    """The classic builder where the other one's plugin is not installed."""
-    return {} if run("docker", "buildx", "version", check=False).returncode == 0 else {"DOCKER_BUILDKIT": "0"}
+def _build(client: Path | None, target: str, version: str) -> None:
+    words = ("--build-arg", f"VERSION={version}", "-f", ROOT / "compose" / "Dockerfile", "--target", target)
+    told = {"DOCKER_BUILDKIT": "1" if client else "0"}
+    image = f"{IMAGES}/{target}:{version}"
+    run(client or "docker", "build", "-q", *words, "-t", image, ROOT, seconds=900, environment=told)
+
+
+@functools.cache
+def _builder() -> Path | None:
+    """A client that can ask for BuildKit: older ones have it in them, newer ones in a plugin. None where there is none:
+    the classic builder makes a layer of every line."""
+    for place in dict.fromkeys(os.environ.get("PATH", os.defpath).split(os.pathsep)):
+        client = Path(place) / "docker"
+        if client.is_file() and os.access(client, os.X_OK) and _has_buildkit(client):
+            return client
+    return None
+
+
+def _has_buildkit(client: Path) -> bool:
+    if run(client, "buildx", "version", check=False).returncode == 0:
+        return True
+    found = re.search(r"version (\d+)\.", run(client, "--version", check=False).stdout)
+    return found is not None and int(found[1]) < _PLUGIN_SINCE
 
 
 def free_net() -> str:
