@@ -9,7 +9,7 @@ With an ``Access`` the session authenticates, and every node that it makes carri
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,10 @@ from kazoo.security import ACL, OPEN_ACL_UNSAFE, Id
 from fleet.access import Access, Role
 from fleet.config import BadConfig, load_secret
 from fleet.loop import Trouble
+from fleet.zk_handler import Handler
+
+#: Answers that are waited for together.
+AWAITED = 100
 
 
 class ZooKeeperTrouble(Trouble):
@@ -112,6 +116,7 @@ class ZooKeeper:
         self._deadline = deadline
         self._client = KazooClient(
             hosts=hosts + self._chroot,
+            handler=Handler(),
             timeout=session_seconds,
             connection_retry=KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_delay=1.0),
             command_retry=KazooRetry(max_tries=0),
@@ -157,11 +162,14 @@ class ZooKeeper:
         try:
             return pending.get(timeout=self._deadline)
         except KazooTimeoutError as e:
-            raise ZooKeeperTrouble(f"ZooKeeper at {self.address} did not answer within {self._deadline:g} s") from e
+            raise self._late() from e
         except (kx.ConnectionLoss, kx.SessionExpiredError, kx.ConnectionClosedError, kx.OperationTimeoutError) as e:
             raise ZooKeeperTrouble(f"ZooKeeper at {self.address}: {type(e).__name__}") from e
         except kx.NoAuthError as e:
             raise self._denied(path) from e
+
+    def _late(self) -> ZooKeeperTrouble:
+        return ZooKeeperTrouble(f"ZooKeeper at {self.address} did not answer within {self._deadline:g} s")
 
     def _denied(self, path: str) -> Denied:
         who = f"{self._access.role} of zookeeper_access" if self._access else "anybody without a zookeeper_access file"
@@ -205,9 +213,12 @@ class ZooKeeper:
 
         return tell
 
-    def _answers(self, pending: Iterable[tuple[str, Any]]) -> dict[str, Node]:
+    def _answers(self, pending: Sequence[tuple[str, Any]]) -> dict[str, Node]:
         found: dict[str, Node] = {}
-        for path, answer in pending:
+        for n, (path, answer) in enumerate(pending):
+            # They come in the order of the questions; to be woken for each of them would take longer than all else.
+            if n % AWAITED == 0 and not pending[min(n + AWAITED, len(pending)) - 1][1].wait(self._deadline):
+                raise self._late()
             try:
                 data, stat = self._call(answer, path)
             except kx.NoNodeError:

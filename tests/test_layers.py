@@ -17,7 +17,7 @@ PACKAGES = ("fleet", *PARTS, "pinrail", "vcl", "nginx")
 
 #: Each outside thing has its owners; nobody else imports what reaches it. Patterns of module names.
 OWNERS: dict[str, tuple[str, ...]] = {
-    "kazoo": ("fleet.zk",),
+    "kazoo": ("fleet.zk", "fleet.zk_handler"),
     "boto3": ("fleet.s3_session",),
     "botocore": ("fleet.s3", "fleet.s3_session"),
     "subprocess": ("fleet.proc", "edge.flips", "pinrail.local.supervisord"),
@@ -31,6 +31,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "edge.sockets",
         "edge.varnish",
         "fleet.local_http",
+        "fleet.zk_handler",
         "hostagent.ports",
         "pinrail.local.ports",
         "pinrail.local.ready",
