@@ -108,7 +108,7 @@ async def get_flips(service: Service, api: Connected, _: Reader, shared: Shared)
 @router.get("/services/{service}/builds")
 def get_builds(service: Service, api: Connected, _: Reader) -> list[str]:
     """The builds that have been published."""
-    api.store.read(service)
+    api.store.head(service)
     return api.builds.names(service)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
@@ -26,6 +28,9 @@ router = APIRouter(prefix="/v1/services/{service}/rollouts", tags=["rollouts"], 
 MOST = 2 * rollouts.KEPT
 #: Names of builds that a 404 lists.
 LISTED = 20
+#: Seconds, at most, for which news is gathered before a stream looks again: as many as the last look took. With
+#: thousands of hosts something changes all the time, and each look is work.
+REST_SECONDS = 0.5
 
 
 def waiting(snap: Snapshot, rollout: Rollout) -> list[Waiting]:
@@ -46,17 +51,27 @@ def waiting(snap: Snapshot, rollout: Rollout) -> list[Waiting]:
 def _look(api: Api, service: str, number: int, *, watch: bool = False) -> RolloutView:
     rollout = api.store.rollout(service, number, watch=watch)
     if rollout is None:
-        api.store.read(service)  # an unknown service is said first
+        api.store.head(service)  # an unknown service is said first
         raise Refused("unknown", f"{service} has no rollout {number}", rollouts=api.store.numbers(service)[-LISTED:])
-    missing: list[Waiting] = []
-    if not rollout.done:
-        snap = api.store.read(service, watch=watch)
-        if snap.rollout is not None and snap.rollout.number == number:
-            rollout = snap.rollout
-            missing = waiting(snap, rollout)
-        elif snap.rollout is not None and rollout.state is RolloutState.QUEUED:
-            active = snap.rollout
-            missing = [Waiting(who=f"rollout {active.number}", why=f"of {active.build} is {active.state.value}")]
+    if rollout.done:
+        return _view(rollout, [])
+    if rollout.state is RolloutState.QUEUED:
+        return _queued(api, rollout)
+    snap = api.store.read(service, watch=watch)
+    if snap.rollout is None or snap.rollout.number != number:
+        return _view(rollout, [])
+    return _view(snap.rollout, waiting(snap, snap.rollout))
+
+
+def _queued(api: Api, rollout: Rollout) -> RolloutView:
+    """It has not begun: it waits for another rollout, or for the leader to look, and for no host and no edge."""
+    active = api.store.head(rollout.service).rollout
+    if active is None or active.number == rollout.number:
+        return _view(rollout, [])
+    return _view(rollout, [Waiting(who=f"rollout {active.number}", why=f"of {active.build} is {active.state.value}")])
+
+
+def _view(rollout: Rollout, missing: list[Waiting]) -> RolloutView:
     return RolloutView(**{f: getattr(rollout, f) for f in Rollout.model_fields}, missing=missing)
 
 
@@ -72,7 +87,7 @@ def begin(
     """Begin a rollout. Where one is active: 409 with it, or it waits for that (``when_busy``); the same
     Idempotency-Key gives the same rollout.
     """
-    snap = api.store.read(service)
+    snap = api.store.head(service)
     if body.ramp and snap.config.strategy == "inplace":
         raise Problem(422, f"{service} is deployed in place: there is no second version to ramp to")
     manifest = api.builds.manifest(service, body.build)
@@ -94,7 +109,7 @@ def begin(
     rollout, made = rollouts.begin(api.store, wanted, who.because(body.reason), expected_epoch=body.expected_epoch)
     response.headers["location"] = f"/v1/services/{service}/rollouts/{rollout.number}"
     response.status_code = 201 if made else 200
-    return _look(api, service, rollout.number)
+    return _queued(api, rollout) if made else _look(api, service, rollout.number)
 
 
 @router.get("")
@@ -102,7 +117,7 @@ def list_rollouts(
     service: Service, api: Connected, _: Reader, last: Annotated[int, Query(ge=1, le=MOST)] = 50
 ) -> list[Rollout]:
     """The last rollouts, newest first."""
-    api.store.read(service)
+    api.store.head(service)
     return api.store.rollouts(service, last)
 
 
@@ -135,8 +150,9 @@ async def events(
 async def _follow(api: Api, first: RolloutView, index: int) -> AsyncIterator[ServerSentEvent]:
     service, number, said = first.service, first.number, ""
     while not api.hub.closed:
-        moment = api.hub.now()
+        moment, began = api.hub.now(), time.monotonic()
         now = await to_thread.run_sync(lambda: _look(api, service, number, watch=True))
+        took = time.monotonic() - began
         while index < len(now.history):
             event = now.history[index]
             yield ServerSentEvent(event.model_dump_json(), event=event.state.value, id=str(index))
@@ -148,6 +164,7 @@ async def _follow(api: Api, first: RolloutView, index: int) -> AsyncIterator[Ser
         if now.done and now.request is None:
             yield ServerSentEvent(f'{{"state":"{now.state.value}"}}', event="done")
             return
+        await asyncio.sleep(min(took, REST_SECONDS))
         await api.hub.until(moment, 2.0)
 
 
@@ -156,7 +173,7 @@ def verdict(service: Service, number: int, body: NewVerdict, api: Connected, who
     """Say what comparing the versions came to, at the ramp's present step: pass goes on to the next, fail aborts the
     rollout, undecided is only written down. 409 where the rollout is not ramping, or not at that percentage.
     """
-    api.store.read(service)
+    api.store.head(service)
     return verdicts.give(api.store, service, number, body.verdict, who.because(body.reason), percent=body.percent)
 
 
@@ -170,5 +187,5 @@ def ask(
     body: Why | None = None,
 ) -> Rollout:
     """Ask it of the rollout; the leader takes it up at once. 409 where the rollout cannot do that now."""
-    api.store.read(service)
+    api.store.head(service)
     return rollouts.ask(api.store, service, number, verb, who.because(body.reason if body else ""))

@@ -10,7 +10,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import ValidationError
 
-from barrier import predicates
+from barrier import predicates, snapshot
 from barrier.bodies import BarrierView, EdgeMissing, Reason, ServiceLine, ServiceView, Version
 from barrier.context import Admin, Connected, Deployer, Reader
 from barrier.predicates import Missing
@@ -47,7 +47,7 @@ def list_services(api: Connected, who: Reader) -> list[ServiceLine]:
 @router.get("/{service}")
 def get_service(service: Service, api: Connected, _: Reader) -> ServiceView:
     """One service: its configuration, its plan, what hosts must run, the active rollout."""
-    snap = api.store.read(service)
+    snap = api.store.head(service)
     return ServiceView(
         service=service,
         config=snap.config,
@@ -55,14 +55,14 @@ def get_service(service: Service, api: Connected, _: Reader) -> ServiceView:
         enabled=snap.enabled,
         rollout=snap.rollout,
         queued=snap.queue.rollout if snap.queue else None,
-        members=dict(snap.members),
+        members=snapshot.members(api.store.recall, snap),
     )
 
 
 @router.get("/{service}/plan")
 def get_plan(service: Service, api: Connected, _: Reader) -> Plan:
     """What the edges route by."""
-    return api.store.read(service).plan
+    return api.store.head(service).plan
 
 
 @router.put("/{service}/config", responses={201: {"model": ServiceConfig, "description": "Made the service"}})

@@ -53,8 +53,11 @@ class Queue:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """One service. ``*_version`` None: that node does not exist."""
+class Head:
+    """What decides about one service; it is little, however many hosts and edges there are.
+
+    ``*_version`` None: that node does not exist.
+    """
 
     service: str
     config: ServiceConfig
@@ -68,6 +71,12 @@ class Snapshot:
     rollout_version: int = 0
     lock_version: int | None = None
     queue: Queue | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot(Head):
+    """One service, with all that its hosts and edges say."""
+
     turns: Mapping[str, Turn] = field(default_factory=dict)
     hosts: Mapping[str, HostStatus] = field(default_factory=dict)
     acks: Mapping[str, Ack] = field(default_factory=dict)
@@ -133,8 +142,14 @@ def _queue(zk: ZooKeeper, service: str, *, watch: bool) -> Queue | None:
     return Queue(place.version, parse(Rollout, node, path), node.version) if node else Queue(place.version, None)
 
 
+def read_head(zk: ZooKeeper, service: str, *, watch: bool) -> Head | None:
+    """None where ``service`` is not configured. ``watch``: changes wake the session's owner."""
+    config = zk.get(paths.config(service), watch=watch)
+    return None if config is None else _head(zk, service, config, watch=watch)
+
+
 def read(zk: ZooKeeper, recall: Recall, service: str, *, watch: bool) -> Snapshot | None:
-    """Everything about ``service``; None where it is not configured. ``watch``: changes wake the session's owner.
+    """Everything about ``service``, as ``read_head`` and beyond.
 
     ``recall`` is of the same session: what thousands say (acks, hosts, turns) is asked of ZooKeeper where it changed.
     """
@@ -145,6 +160,21 @@ def read(zk: ZooKeeper, recall: Recall, service: str, *, watch: bool) -> Snapsho
     acks = recall.below(paths.acks(service), _ack)
     hosts = recall.below(paths.hosts(service), _host)
     turns = recall.below(paths.turns(service), _turn)
+    head = _head(zk, service, config, watch=watch)
+    registered = members(recall, head)
+    # The roster after plan and acks: an edge that joined before this plan was written is then on it, and one that
+    # joined since turns green only by a plan that it reads after joining.
+    fleet = read_fleet(zk, watch=watch)
+    return Snapshot(**vars(head), turns=turns, hosts=hosts, acks=acks, members=registered, fleet=fleet)
+
+
+def members(recall: Recall, head: Head) -> dict[str, int]:
+    """How many hosts have registered each version that is served or comes."""
+    wanted = dict.fromkeys((*head.plan.serving, *((head.rollout.build,) if head.rollout else ())))
+    return {v: len(recall.children(paths.serverset(head.service, v))) for v in wanted}
+
+
+def _head(zk: ZooKeeper, service: str, config: Node, *, watch: bool) -> Head:
     lock = zk.get(paths.active_rollout(service), watch=watch)
     path = paths.rollout(service, lock_number(lock, paths.active_rollout(service))) if lock else ""
     active = zk.get(path, watch=watch) if lock else None
@@ -155,16 +185,10 @@ def read(zk: ZooKeeper, recall: Recall, service: str, *, watch: bool) -> Snapsho
             roles[role] = parse(Enabled, node, paths.enabled(service, role))
     enabled = zk.get(paths.enabled(service), watch=watch)
     plan = zk.get(paths.plan(service), watch=watch)
-    parsed = parse(Plan, plan, paths.plan(service)) if plan else Plan()
-    wanted = dict.fromkeys((*parsed.serving, *((rollout.build,) if rollout else ())))
-    members = {v: len(recall.children(paths.serverset(service, v))) for v in wanted}
-    # The roster after plan and acks: an edge that joined before this plan was written is then on it, and one that
-    # joined since turns green only by a plan that it reads after joining.
-    fleet = read_fleet(zk, watch=watch)
-    return Snapshot(
+    return Head(
         service=service,
         config=parse(ServiceConfig, config, paths.config(service)),
-        plan=parsed,
+        plan=parse(Plan, plan, paths.plan(service)) if plan else Plan(),
         plan_version=plan.version if plan else None,
         enabled=parse(Enabled, enabled, paths.enabled(service)) if enabled and enabled.data else Enabled(),
         enabled_version=enabled.version if enabled else None,
@@ -173,9 +197,4 @@ def read(zk: ZooKeeper, recall: Recall, service: str, *, watch: bool) -> Snapsho
         rollout_version=active.version if active else 0,
         lock_version=lock.version if lock else None,
         queue=_queue(zk, service, watch=watch),
-        turns=turns,
-        hosts=hosts,
-        acks=acks,
-        members=members,
-        fleet=fleet,
     )

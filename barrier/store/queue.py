@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from barrier import machine
-from barrier.snapshot import Snapshot
+from barrier.snapshot import Head
 from barrier.store.audit import By
 from barrier.view import View
 from fleet import paths
@@ -17,12 +17,12 @@ from fleet.model import Request, Rollout
 from fleet.zk import Check, Create, Delete, Op, Set
 
 
-def is_busy(snap: Snapshot) -> bool:
+def is_busy(snap: Head) -> bool:
     """A rollout is active, or another one is about to be."""
     return snap.lock_version is not None or snap.queue is not None
 
 
-def put(snap: Snapshot, number: int, by: By) -> list[Op]:
+def put(snap: Head, number: int, by: By) -> list[Op]:
     """Rollout ``number`` waits; one that waited already is over."""
     path, data = paths.waiting_rollout(snap.service), str(number).encode()
     if snap.queue is None:
@@ -36,7 +36,7 @@ def put(snap: Snapshot, number: int, by: By) -> list[Op]:
     return ops
 
 
-def cancel(snap: Snapshot, by: By) -> list[Op]:
+def cancel(snap: Head, by: By) -> list[Op]:
     """The waiting rollout is over before it began."""
     assert snap.queue is not None  # noqa: S101  # somebody has seen it wait
     assert snap.queue.rollout is not None  # noqa: S101
@@ -44,7 +44,7 @@ def cancel(snap: Snapshot, by: By) -> list[Op]:
     return [place, _over(snap, snap.queue.rollout, by, by.reason)]
 
 
-def begin(snap: Snapshot) -> list[Op]:
+def begin(snap: Head) -> list[Op]:
     """It takes the lock, which is free."""
     assert snap.queue is not None  # noqa: S101
     service, rollout = snap.service, snap.queue.rollout
@@ -60,7 +60,7 @@ def empty(service: str) -> Sequence[Op]:
     return [Create(path, b"0"), Delete(path)]
 
 
-def _over(snap: Snapshot, rollout: Rollout, by: By, why: str) -> Set:
+def _over(snap: Head, rollout: Rollout, by: By, why: str) -> Set:
     """By the machine's own table, as an active one would be."""
     assert snap.queue is not None  # noqa: S101
     asked = rollout.model_copy(update={"request": Request(verb="abort", by=by.name, reason=why)})

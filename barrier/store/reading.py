@@ -6,7 +6,7 @@ import contextlib
 from typing import Any, Literal
 
 from barrier import snapshot
-from barrier.snapshot import BadPayload, Fleet, Snapshot, lock_number, parse
+from barrier.snapshot import BadPayload, Fleet, Head, Snapshot, lock_number, parse
 from fleet import paths
 from fleet.model import Plan, Rollout, ServiceConfig
 from fleet.recall import Recall
@@ -51,10 +51,23 @@ class Store:
         return snapshot.read_fleet(self.zk, watch=watch)
 
     def read(self, service: str, *, watch: bool = False) -> Snapshot:
+        """With all that hosts and edges say, of whom there may be thousands: where ``head`` will not do."""
         found = snapshot.read(self.zk, self.recall, service, watch=watch)
         if found is None:
-            raise Refused("unknown", f"there is no service {service!r}", services=self.services())
+            raise self._unknown(service)
         return found
+
+    def head(self, service: str) -> Head:
+        found = snapshot.read_head(self.zk, service, watch=False)
+        if found is None:
+            raise self._unknown(service)
+        return found
+
+    def _unknown(self, service: str) -> Refused:
+        return Refused("unknown", f"there is no service {service!r}", services=self.services())
+
+    def registered(self, service: str, version: str) -> int:
+        return len(self.zk.children(paths.serverset(service, version), watch=False))
 
     def plan(self, service: str) -> Plan:
         node = self.zk.get(paths.plan(service), watch=False)

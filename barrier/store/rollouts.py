@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from barrier import machine
-from barrier.snapshot import Snapshot, parse
+from barrier.snapshot import Head, parse
 from barrier.store import audit, queue
 from barrier.store.audit import By
 from barrier.store.reading import TRIES, Refused, Store
@@ -34,7 +34,7 @@ def begin(store: Store, wanted: Rollout, by: By, *, expected_epoch: int | None =
     for _ in range(TRIES):
         if (known := _known(store, wanted)) is not None:
             return known, False
-        snap = store.read(service)
+        snap = store.head(service)
         busy = queue.is_busy(snap)
         if busy:
             _must_queue(store, snap, expected_epoch)
@@ -69,7 +69,7 @@ def begin(store: Store, wanted: Rollout, by: By, *, expected_epoch: int | None =
     raise ZooKeeperTrouble(f"the rollouts of {service} keep changing under this request: try again")
 
 
-def _must_queue(store: Store, snap: Snapshot, expected_epoch: int | None) -> None:
+def _must_queue(store: Store, snap: Head, expected_epoch: int | None) -> None:
     """Raises Refused where a rollout that is asked for while another one is active cannot wait."""
     service = snap.service
     if snap.config.when_busy == "queue":
@@ -157,7 +157,7 @@ def ask_once(
 
 def _cancel(store: Store, service: str, number: int, by: By) -> Rollout | None:
     """The rollout that waited and is over now; None where it no longer waits, or not as it was read."""
-    snap = store.read(service)
+    snap = store.head(service)
     if snap.queue is None or snap.queue.rollout is None or snap.queue.rollout.number != number:
         return None
     what = f"takes rollout {number} of {service} out of the queue"
@@ -176,13 +176,13 @@ def _check_rollback(store: Store, rollout: Rollout, verb: str) -> None:
     active = store.active(service)
     if active is not None:
         raise Refused("conflict", f"rollout {active} of {service} is active; wait for it or abort it", active=active)
-    snap = store.read(service)
+    plan = store.head(service).plan
     previous = rollout.previous
-    if snap.plan.default != rollout.build:
-        why = f"the default is {snap.plan.default}, not {rollout.build}"
+    if plan.default != rollout.build:
+        why = f"the default is {plan.default}, not {rollout.build}"
     elif previous is None:
         why = f"nothing was served before {rollout.build}"
-    elif rollout.strategy == "inplace" or previous not in snap.plan.serving or not snap.members.get(previous):
+    elif rollout.strategy == "inplace" or previous not in plan.serving or not store.registered(service, previous):
         why = f"{previous} is no longer running beside it; deploy it instead"
     else:
         return

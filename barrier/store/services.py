@@ -118,7 +118,7 @@ def _create(store: Store, service: str, config: ServiceConfig, by: By, alone: Se
 
 def remove(store: Store, service: str, by: By) -> None:
     """Everything about the service, its configuration first. A marker stays and tells agents to let go of it."""
-    epoch = store.read(service).plan.epoch
+    epoch = store.head(service).plan.epoch
     store.zk.ensure(paths.REMOVED)
     for _ in range(TRIES):
         store.must_be_idle(service, "abort it first")

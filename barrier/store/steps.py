@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from barrier import plans, predicates
-from barrier.snapshot import Snapshot
+from barrier.snapshot import Head, Snapshot
 from barrier.store import audit
 from barrier.store.audit import By
 from barrier.store.reading import TRIES, Refused, Store
@@ -24,7 +24,7 @@ def change(
     """
     for _ in range(TRIES):
         fence = store.zk.get(paths.FENCE, watch=False)
-        snap = store.read(service)
+        snap = store.read(service) if operation == "default" else store.head(service)
         store.must_be_idle(service, "it drives the plan")
         store.must_be_at(service, snap.plan, expected_epoch)
         if fence is None or snap.plan_version is None:
@@ -49,7 +49,7 @@ def change(
     raise ZooKeeperTrouble(f"the plan of {service} keeps changing under this request: try again")
 
 
-def _operate(snap: Snapshot, operation: str, version: str) -> Plan:
+def _operate(snap: Head, operation: str, version: str) -> Plan:
     match operation:
         case "withdraw":
             return plans.withdraw(snap.plan, [version])
@@ -57,6 +57,7 @@ def _operate(snap: Snapshot, operation: str, version: str) -> Plan:
             return plans.offer(snap.plan, version)
         case "stage":
             return plans.stage(snap.plan, version)
+    assert isinstance(snap, Snapshot), "whether edges are ready is what this one asks"  # noqa: S101
     if snap.plan.staged is None or snap.plan.staged.default != version:
         raise Refused("conflict", f"{version} is not staged: stage it first")
     registered = snap.members.get(version, 0)

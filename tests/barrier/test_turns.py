@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from barrier import turns
 from barrier.turns import Changes
@@ -55,3 +59,66 @@ def test_a_turn_of_an_older_serial_is_worth_nothing() -> None:
     assert turns.decide(6, hosts(a=4, b=4), {"b": TURN, "gone": TURN}, ONE) == Changes(
         grant=("a",), revoke=("b", "gone")
     )
+
+
+SERIAL = 5
+_statuses = st.builds(
+    lambda reached, failed: (reached, failed),
+    st.integers(SERIAL - 2, SERIAL),
+    st.booleans(),
+)
+
+
+@st.composite
+def fleets(draw: st.DrawFn) -> tuple[dict[str, HostStatus], dict[str, Turn], set[str], Waves]:
+    """Any fleet in any state: done, waiting, at work, failed, gone in its turn, given up."""
+    seen, held, lost = {}, {}, set()
+    for n in range(draw(st.integers(0, 30))):
+        name = f"host-{n}"
+        reached, error = draw(_statuses)
+        if turn := draw(st.sampled_from([None, None, SERIAL - 1, SERIAL])):
+            held[name] = Turn(serial=turn)
+        if turn and draw(st.integers(0, 4)) == 0:
+            lost |= {name} if draw(st.booleans()) else set()
+            continue
+        wrong = {"error": "disk full", "failed_serial": SERIAL} if error and reached < SERIAL else {}
+        seen[name] = HostStatus.model_validate({"name": name, "serial": reached, **wrong})
+    waves = Waves(percent=draw(st.integers(1, 100)), concurrency=draw(st.one_of(st.none(), st.integers(1, 10))))
+    return seen, held, lost, waves
+
+
+def down(seen: Mapping[str, HostStatus], held: Mapping[str, Turn], lost: Collection[str]) -> set[str]:
+    """Hosts whose place may be empty now by this release's doing, but for those that failed in it."""
+    at_work = {n for n, t in held.items() if t.serial == SERIAL and (n not in seen or seen[n].serial < SERIAL)}
+    return {n for n in at_work if (n not in lost if n not in seen else seen[n].error is None)}
+
+
+@given(fleets())
+@settings(max_examples=500, deadline=None)
+def test_never_more_hosts_are_down_at_once_than_may_be(
+    fleet: tuple[dict[str, HostStatus], dict[str, Turn], set[str], Waves],
+) -> None:
+    """What is left is the least that serves: all but the limit, and but those that failed, which have a limit too."""
+    seen, held, lost, waves = fleet
+    changes = turns.decide(SERIAL, seen, held, waves, lost=lost)
+    after = {n: t for n, t in held.items() if n not in changes.revoke} | dict.fromkeys(changes.grant, TURN)
+    assert len(down(seen, after, lost)) <= max(turns.limit(waves, len(seen)), len(down(seen, held, lost)))
+    assert not {n for n in changes.grant if seen[n].serial >= SERIAL}, "a host that is done is left alone"
+    assert not set(changes.revoke) & down(seen, held, lost), "nobody's turn ends while it is at work"
+
+
+@given(fleets())
+@settings(max_examples=200, deadline=None)
+def test_everybody_gets_a_turn_where_all_goes_well(
+    fleet: tuple[dict[str, HostStatus], dict[str, Turn], set[str], Waves],
+) -> None:
+    """... and on the whole way no more are down than may be."""
+    seen = {n: HostStatus(name=n, serial=h.serial) for n, h in fleet[0].items()}
+    held, waves = {n: t for n, t in fleet[1].items() if n in seen and t.serial < SERIAL}, fleet[3]
+    for _ in range(2 * len(seen) + 1):
+        changes = turns.decide(SERIAL, seen, held, waves)
+        held = {n: t for n, t in held.items() if n not in changes.revoke} | dict.fromkeys(changes.grant, TURN)
+        assert len(down(seen, held, ())) <= turns.limit(waves, len(seen))
+        if (at_work := next(iter(sorted(down(seen, held, ()))), None)) is not None:
+            seen[at_work] = HostStatus(name=at_work, serial=SERIAL)
+    assert all(h.serial == SERIAL for h in seen.values())
