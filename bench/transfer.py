@@ -17,14 +17,16 @@ import zstandard
 
 from bench.measure import Row, Samples, Spoiled
 from bench.servers import connects, free_port, running, until
+from edge.nginx.server import MODULES, NJS
 from fleet.config import S3Config
-from fleet.files import read_or_none
+from fleet.files import read_or_none, write_atomic
 from fleet.model import Manifest
-from fleet.s3 import ObjectStore, archive_key
+from fleet.s3 import ObjectStore, archive_key, chunks_key
+from hostagent.contents import decode
 from hostagent.fetch import Means, fetch
 from hostagent.kept import Kept
 from hostagent.layout import Layout, index_of
-from hostagent.unpack import Limits, unpack
+from hostagent.unpack import Earlier, Limits, unpack
 from pinrail.local import s3server
 from pipeline.publish import publish
 
@@ -53,6 +55,8 @@ def rows(directory: Path, *, rounds: int) -> Iterator[Row]:
                 raise Spoiled("the same tree gave two archives")
             _change(tree, n)
             second = publish(store, tree, "bench", f"b{n}").manifest
+            for build in (first, second):
+                _put(store, build, directory / "far")
             for name, where in zip(_STORES, (config, far), strict=True):
                 hosts = [_Host(where, directory / f"host-{n}-{i}") for i in range(HOSTS)]
                 found[name].add(hosts, first, second)
@@ -68,9 +72,11 @@ def rows(directory: Path, *, rounds: int) -> Iterator[Row]:
 
 #: What a store gives on one connection, for which the goals are: as much as there is, or as one that is far away.
 FAR_MB = 25
+#: Milliseconds before such a one answers at all.
+FAR_MS = 20
 _STORES: dict[str, tuple[float | None, float | None]] = {
     "a store on this machine": (None, None),
-    f"{FAR_MB} MB/s a connection": (2.0, 10.0),
+    f"{FAR_MB} MB/s a connection after {FAR_MS} ms": (2.0, 10.0),
 }
 
 
@@ -106,16 +112,22 @@ def _timed(hosts: list[_Host], build: Manifest, do: Callable[[_Host, Manifest], 
 
 @contextlib.contextmanager
 def _far(directory: Path, config: S3Config) -> Iterator[S3Config]:
-    """The store, as one that gives so much on a connection and no more."""
+    """A store that gives so much on a connection and no more, after a while, and to many at once. It holds what was
+    put below ``directory``; a gateway before the one of this machine would be as slow as that for all of them together.
+    """
     directory.mkdir()
     port = free_port()
+    njs = next(path for d in MODULES if (path := Path(d) / NJS).exists())
+    (directory / "late.js").write_text(
+        f"export default {{late: r => {{ setTimeout(() => r.internalRedirect('/now' + r.uri), {FAR_MS}) }} }}"
+    )
     (directory / "nginx.conf").write_text(
-        f"worker_processes 1;\npid {directory}/pid;\nerror_log stderr crit;\n"
+        f"load_module {njs};\nworker_processes 1;\npid {directory}/pid;\nerror_log stderr crit;\n"
         "events { worker_connections 256; }\n"
-        f"http {{ access_log off; proxy_temp_path {directory}/temp; client_body_temp_path {directory}/temp;\n"
-        f"server {{ listen 127.0.0.1:{port}; limit_rate {FAR_MB}m; client_max_body_size 0;\n"
-        f"location / {{ proxy_pass {config.endpoint}; proxy_set_header Host $http_host; proxy_http_version 1.1;\n"
-        "proxy_buffers 16 256k; proxy_buffer_size 256k; proxy_busy_buffers_size 512k; } } }\n"
+        f"http {{ access_log off; client_body_temp_path {directory}/temp; js_import late from {directory}/late.js;\n"
+        f"server {{ listen 127.0.0.1:{port};\n"
+        "location / { js_content late.late; }\n"
+        f"location /now/ {{ internal; alias {directory}/; limit_rate {FAR_MB}m; }} }} }}\n"
     )
     argv = ("nginx", "-p", str(directory), "-c", str(directory / "nginx.conf"), "-e", "stderr", "-g", "daemon off;")
     if os.geteuid() == 0:
@@ -123,6 +135,16 @@ def _far(directory: Path, config: S3Config) -> Iterator[S3Config]:
     with running(argv, directory / "log"):
         until("the far store listens", lambda: connects("127.0.0.1", port), 30)
         yield config.model_copy(update={"endpoint": f"http://127.0.0.1:{port}"})
+
+
+def _put(store: ObjectStore, build: Manifest, far: Path) -> None:
+    for key in (archive_key("bench", build.build), chunks_key("bench", build.build)):
+        to = far / store.bucket / key
+        to.parent.mkdir(parents=True, exist_ok=True)
+        size = store.size(key)
+        if size is None:
+            raise Spoiled(f"{key} is not in the store")
+        store.download(key, to, size=size)
 
 
 @contextlib.contextmanager
@@ -164,17 +186,21 @@ class _Host:
         self._layout = Layout(directory, directory / "run")
         self._kept = Kept(self._layout, "bench", 2)
         self._before: Path | None = None
+        self._held = directory / "contents"
 
     def install(self, build: Manifest) -> int:
         """The bytes fetched."""
-        file = self._layout.archive("bench", build.build)
+        file, release = self._layout.archive("bench", build.build), self._layout.release("bench", build.build)
         fetched = fetch(self._store, build, file, Means(self._kept))
-        release = self._layout.release("bench", build.build)
         release.parent.mkdir(parents=True, exist_ok=True)
-        unpack(file, release, digest=build.digest, limits=Limits(), like=self._before)
+        held = read_or_none(self._held)
+        earlier = Earlier(self._before, decode(held)) if self._before else Earlier()
+        holds = unpack(file, release, digest=build.digest, limits=Limits(), seen=fetched.archive, earlier=earlier)
+        if holds is not None:
+            write_atomic(self._held, holds.encode())
         self._kept.keep(build.build, file, read_or_none(index_of(file)))
         self._before = release
-        return fetched
+        return fetched.bytes
 
     def copy(self, build: Manifest) -> int:
         """One stream to the disk, and then tar: what a script does."""

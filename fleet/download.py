@@ -15,14 +15,12 @@ from typing import Protocol
 from fleet.loop import Trouble
 from fleet.ranges import PiecewiseFile
 
-WORKERS = 4
+#: As far stores give little on one connection, and much on many.
+WORKERS = 8
 #: Tries for one range, beside those that the store makes for the request itself.
 TRIES = 3
 
 Progress = Callable[[int], None]
-Write = Callable[[int, bytes], None]
-
-
 #: Bytes that a source must give in each of its ``stall_seconds``.
 CRAWL = 64 * 1024
 
@@ -44,10 +42,19 @@ class Source(Protocol):
     def final(self) -> type[Exception]: ...
 
 
+class Sink(Protocol):
+    """The download's file."""
+
+    def write(self, at: int, data: bytes) -> None: ...
+
+    def copy(self, at: int, fd: int, start: int, count: int) -> bool:
+        """So many bytes of ``fd`` from ``start`` on; False where it has not got them, whatever was copied then."""
+
+
 class Local(Protocol):
     """What of the object's bytes is here already."""
 
-    def fill(self, start: int, end: int, write: Write) -> list[tuple[int, int]]:
+    def fill(self, start: int, end: int, sink: Sink) -> list[tuple[int, int]]:
         """Write what is known between ``start`` and ``end``; the ranges that are not."""
 
 
@@ -124,7 +131,7 @@ class Download:
         return self._fetched
 
     def _piece(self, start: int, end: int) -> None:
-        for gap in self._local.fill(start, end, self._write) if self._local else [(start, end)]:
+        for gap in self._local.fill(start, end, self) if self._local else [(start, end)]:
             self._range(*gap)
         self._file.complete(start)
 
@@ -133,7 +140,7 @@ class Download:
         for attempt in range(1, TRIES + 1):
             try:
                 for data in steady(self._source.read(at, end), self._source.name, self._limits.stall):
-                    self._write(at, data)
+                    self.write(at, data)
                     at += len(data)
                     self._fetched_some(len(data))
                 if at == end:
@@ -145,10 +152,17 @@ class Download:
                 if attempt == TRIES or self._stop.is_set():
                     raise
 
-    def _write(self, at: int, data: bytes) -> None:
+    def write(self, at: int, data: bytes) -> None:
         self._check()
         self._file.write(at, data)
         self._count(len(data))
+
+    def copy(self, at: int, fd: int, start: int, count: int) -> bool:
+        self._check()
+        whole = self._file.copy(at, fd, start, count)
+        if whole:
+            self._count(count)
+        return whole
 
     def _fetched_some(self, count: int) -> None:
         with self._lock:

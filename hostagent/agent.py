@@ -16,11 +16,11 @@ from fleet.config import BadConfig
 from fleet.download import Pace
 from fleet.files import sweep_unfinished
 from fleet.loop import Said, Trouble, Wake
+from fleet.s3 import ObjectStore
 from fleet.zk import Conflict, ZooKeeper, ZooKeeperTrouble
 from hostagent import machine
 from hostagent.config import HostConfig
 from hostagent.environments import Environments
-from hostagent.fetch import Store
 from hostagent.layout import Layout
 from hostagent.metrics import Metrics
 from hostagent.service import ServiceAgent
@@ -62,7 +62,7 @@ class Lock:
 class HostAgent:
     """``fleet.loop`` runs it. Raises AlreadyRunning or BadConfig when it cannot begin."""
 
-    def __init__(self, config: HostConfig, zk: ZooKeeper, store: Store, metrics: Metrics, wake: Wake) -> None:
+    def __init__(self, config: HostConfig, zk: ZooKeeper, store: ObjectStore, metrics: Metrics, wake: Wake) -> None:
         self._config = config
         self._layout = Layout.of(config)
         self._lock = Lock(self._layout.agent_lock)

@@ -9,49 +9,32 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import ValidationError
 
 from fleet import chunks, log
 from fleet.chunks import BadIndex, Chunk
-from fleet.download import Local, Pace, Progress
+from fleet.download import Pace, Progress
 from fleet.files import sync_directory, write_atomic
 from fleet.loop import Trouble
 from fleet.model import Manifest
-from fleet.s3 import archive_key, chunks_key, manifest_key
+from fleet.s3 import ObjectStore, archive_key, chunks_key, manifest_key
 from hostagent import failpoint
+from hostagent.archive import Frame, Verified, WrongDigest, seal, verify
 from hostagent.kept import Kept
 from hostagent.layout import index_of
 
 _log = log.get()
-_CHUNK = 1024 * 1024
 
 
 class BadBuild(Trouble):
     """What the store holds is not what was promised. Says which."""
 
 
-class Store(Protocol):
-    """What is used of ``fleet.s3.ObjectStore``."""
-
-    def get(self, key: str) -> bytes | None: ...
-
-    def download(
-        self,
-        key: str,
-        to: Path,
-        *,
-        size: int,
-        local: Local | None = None,
-        pace: Pace | None = None,
-        progress: Progress | None = None,
-    ) -> int: ...
-
-
-def manifest(store: Store, service: str, build: str, digest: str) -> Manifest:
+def manifest(store: ObjectStore, service: str, build: str, digest: str) -> Manifest:
     """The build's manifest, which must be the one that was enabled."""
     key = manifest_key(service, build)
     raw = store.get(key)
@@ -78,36 +61,79 @@ class Means:
     reserve: int = 0
 
 
-def fetch(store: Store, wanted: Manifest, archive: Path, means: Means, progress: Progress | None = None) -> int:
+@dataclass(frozen=True)
+class Fetched:
+    #: Bytes that came from the store.
+    bytes: int
+    archive: Verified
+
+
+def fetch(
+    store: ObjectStore, wanted: Manifest, archive: Path, means: Means, progress: Progress | None = None
+) -> Fetched:
     """The build's archive is at ``archive``, whole and with the manifest's digest, its index beside it.
 
-    The bytes that were fetched for it. Raises Trouble or OSError.
+    Raises Trouble or OSError.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     _room(wanted, archive.parent, means.reserve)
     part = archive.with_name(archive.name + ".part")
-    index, local = _index(store, wanted), None
+    index = _index(store, wanted)
     if index is not None:
         write_atomic(index_of(archive), index[0])
-        local = means.kept.local(index[1])
-    key = archive_key(wanted.service, wanted.build)
+    got, frames = _whole(store, wanted, part, index[1] if index else None, means, progress)
+    if index is not None and frames is None:
+        _log.warning("the index of chunks is not the archive's", service=wanted.service, build=wanted.build)
+        index_of(archive).unlink()
+    failpoint.at(wanted.service, wanted.build, "fetch.verified")
+    part.rename(archive)
+    sync_directory(archive.parent)
+    with archive.open("rb") as f:
+        return Fetched(got, Verified(wanted.digest, seal(f.fileno()), frames))
+
+
+def _whole(
+    store: ObjectStore,
+    wanted: Manifest,
+    part: Path,
+    index: Sequence[Chunk] | None,
+    means: Means,
+    progress: Progress | None,
+    *,
+    doubting: bool = False,
+) -> tuple[int, tuple[Frame, ...] | None]:
+    """``part`` is all of it, with the right digest: bytes fetched, and its frames if the index is its own.
+
+    Where that is not so of what was put together here, once more, ``doubting`` what is kept here.
+    """
+    local = means.kept.local(index, doubting=doubting) if index is not None else None
     try:
-        fetched = store.download(key, part, size=wanted.size, local=local, pace=means.pace, progress=progress)
+        got = store.download(
+            archive_key(wanted.service, wanted.build),
+            part,
+            size=wanted.size,
+            local=local,
+            pace=means.pace,
+            progress=progress,
+        )
     finally:
         if local is not None:
             local.close()
     try:
-        _verify(part, wanted)
-    except BadBuild:
+        with part.open("rb") as f:
+            return got, verify(f.fileno(), wanted.digest, index)
+    except WrongDigest as e:
         part.unlink()
-        raise
-    failpoint.at(wanted.service, wanted.build, "fetch.verified")
-    part.rename(archive)
-    sync_directory(archive.parent)
-    return fetched
+        if doubting or local is None or not local.used:
+            raise BadBuild(
+                f"the archive of {wanted.build} has the digest {e.found}, its manifest promises {wanted.digest}"
+            ) from e
+    _log.warning("a kept archive is not what it was", service=wanted.service, build=wanted.build)
+    again, frames = _whole(store, wanted, part, index, means, progress, doubting=True)
+    return got + again, frames
 
 
-def _index(store: Store, wanted: Manifest) -> tuple[bytes, tuple[Chunk, ...]] | None:
+def _index(store: ObjectStore, wanted: Manifest) -> tuple[bytes, tuple[Chunk, ...]] | None:
     """None where there is none, or one that is of no use: the archive is then fetched whole."""
     if wanted.chunks is None:
         return None
@@ -120,21 +146,6 @@ def _index(store: Store, wanted: Manifest) -> tuple[bytes, tuple[Chunk, ...]] | 
     except BadIndex as e:
         _log.warning(str(e), service=wanted.service, build=wanted.build)
         return None
-
-
-def _verify(path: Path, wanted: Manifest) -> None:
-    size = path.stat().st_size
-    if size != wanted.size:
-        raise BadBuild(f"the archive of {wanted.build} has {size} bytes, its manifest says {wanted.size}")
-    digest = hashlib.sha256()
-    with path.open("rb") as f:
-        while piece := f.read(_CHUNK):
-            digest.update(piece)
-    if f"sha256:{digest.hexdigest()}" != wanted.digest:
-        raise BadBuild(
-            f"the archive of {wanted.build} has the digest sha256:{digest.hexdigest()}, "
-            f"its manifest promises {wanted.digest}"
-        )
 
 
 def _room(wanted: Manifest, directory: Path, reserve: int) -> None:

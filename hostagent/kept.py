@@ -1,11 +1,12 @@
 """Archives that this host has unpacked and keeps, so that of the next build it fetches only what is in none of them.
 
-A chunk is taken from one only after its digest was looked at: a disk that forgets costs bytes, never a wrong archive.
-Touches the disk, never the store.
+What is put together of them is hashed as a whole by whoever asked for it. Where that shows that a disk forgot, they are
+asked again, to look at each chunk: it costs bytes, never a wrong archive. Touches the disk, never the store.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import BinaryIO
 
 from fleet import chunks
 from fleet.chunks import BadIndex, Chunk
-from fleet.download import Write
+from fleet.download import Sink
 from fleet.files import read_or_none, sync_directory, write_atomic
 from hostagent.layout import Layout, index_of
 
@@ -46,8 +47,8 @@ class Kept:
     def forget(self, build: str) -> None:
         self._remove(self._layout.kept(self._service, build))
 
-    def local(self, wanted: Sequence[Chunk]) -> Here:
-        """What of an archive of these chunks is here."""
+    def local(self, wanted: Sequence[Chunk], *, doubting: bool = False) -> Here:
+        """What of an archive of these chunks is here; ``doubting``: each is looked at before it is taken."""
         found: dict[bytes, tuple[Path, Chunk]] = {}
         for archive in self._archives():
             index = read_or_none(index_of(archive))
@@ -57,7 +58,7 @@ class Kept:
                 continue  # damaged: as good as not kept
             for c in own:
                 found.setdefault(c.digest, (archive, c))
-        return Here(wanted, found)
+        return Here(wanted, found, doubting)
 
     def _archives(self) -> list[Path]:
         """The newest first."""
@@ -72,11 +73,14 @@ class Kept:
 class Here:
     """A ``fleet.download.Local``; safe from several threads."""
 
-    def __init__(self, wanted: Sequence[Chunk], found: dict[bytes, tuple[Path, Chunk]]) -> None:
+    def __init__(self, wanted: Sequence[Chunk], found: dict[bytes, tuple[Path, Chunk]], doubting: bool) -> None:
         self._wanted = wanted
         self._found = found
+        self._doubting = doubting
         self._files: dict[Path, BinaryIO] = {}
         self._lock = threading.Lock()
+        #: Something was taken from here.
+        self.used = False
 
     def _opened(self, archive: Path) -> int:
         """Once for all of its chunks."""
@@ -89,7 +93,7 @@ class Here:
         for file in self._files.values():
             file.close()
 
-    def fill(self, start: int, end: int, write: Write) -> list[tuple[int, int]]:
+    def fill(self, start: int, end: int, sink: Sink) -> list[tuple[int, int]]:
         gaps: list[tuple[int, int]] = []
         spared: list[Chunk] = []  # since the last gap
         for chunk in chunks.within(self._wanted, start, end):
@@ -100,26 +104,51 @@ class Here:
             if gaps and low - gaps[-1][1] < _NEAR:
                 gaps[-1] = (gaps[-1][0], high)  # what lies between comes with it
             else:
-                self._copy(spared, start, end, write, gaps)
+                self._take(spared, start, end, sink, gaps)
                 gaps.append((low, high))
             spared = []
-        self._copy(spared, start, end, write, gaps)
+        self._take(spared, start, end, sink, gaps)
         return gaps
 
-    def _copy(self, spared: Sequence[Chunk], start: int, end: int, write: Write, gaps: list[tuple[int, int]]) -> None:
-        """What turns out not to be as it was is a gap, too."""
-        for chunk in spared:
-            low, high = max(start, chunk.start), min(end, chunk.end)
-            frame = self._frame(chunk)
-            if frame is None:
-                gaps.append((low, high))
+    def _take(self, spared: Sequence[Chunk], start: int, end: int, sink: Sink, gaps: list[tuple[int, int]]) -> None:
+        """What cannot be had after all is a gap, too."""
+        for run in [[c] for c in spared] if self._doubting else self._runs(spared):
+            low, high = max(start, run[0].start), min(end, run[-1].end)
+            if (self._checked if self._doubting else self._copied)(run[0], low, high, sink):
+                self.used = True
             else:
-                write(low, frame[low - chunk.start : high - chunk.start])
+                gaps.append((low, high))
 
-    def _frame(self, chunk: Chunk) -> bytes | None:
+    def _runs(self, spared: Sequence[Chunk]) -> list[list[Chunk]]:
+        """Those that lie side by side there, too."""
+        runs: list[list[Chunk]] = []
+        for chunk in spared:
+            if runs and runs[-1][-1].end == chunk.start and self._follows(runs[-1][-1], chunk):
+                runs[-1].append(chunk)
+            else:
+                runs.append([chunk])
+        return runs
+
+    def _follows(self, before: Chunk, chunk: Chunk) -> bool:
+        (archive, first), (other, second) = self._found[before.digest], self._found[chunk.digest]
+        return archive == other and first.end == second.start and first.length == before.length
+
+    def _copied(self, first: Chunk, low: int, high: int, sink: Sink) -> bool:
+        archive, there = self._found[first.digest]
+        try:
+            return sink.copy(low, self._opened(archive), there.start + low - first.start, high - low)
+        except OSError as e:
+            if e.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return False  # of the kept one; were it the other's, the next write would say so
+
+    def _checked(self, chunk: Chunk, low: int, high: int, sink: Sink) -> bool:
         archive, there = self._found[chunk.digest]
         try:
             frame = os.pread(self._opened(archive), there.length, there.start)
         except OSError:
-            return None
-        return frame if len(frame) == chunk.length and chunks.digest_of(frame) == chunk.digest else None
+            return False
+        if len(frame) != chunk.length or chunks.digest_of(frame) != chunk.digest:
+            return False
+        sink.write(low, frame[low - chunk.start : high - chunk.start])
+        return True

@@ -143,6 +143,10 @@ class Layout:
         """Who vouches for the release, as the store last said."""
         return self.directory / "manifests" / service / f"{build}.sig"
 
+    def contents(self, service: str, build: str) -> Path:
+        """What the release was made to hold (``hostagent.contents``), for the next to share."""
+        return self.directory / "manifests" / service / f"{build}.contents"
+
     def revoked(self, service: str) -> Path:
         """The highest ``revoked_below`` that this host has ever seen."""
         return self.directory / "state" / f"{service}.revoked"

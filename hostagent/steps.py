@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fleet.download import Pace
 from fleet.files import read_or_none, write_atomic
 from fleet.loop import Trouble
 from fleet.model import Manifest, ServiceConfig, decode
-from hostagent import check, failpoint, machine
+from fleet.s3 import ObjectStore
+from hostagent import check, contents, failpoint, machine, seals
 from hostagent import work as w
+from hostagent.archive import Verified
 from hostagent.config import HostConfig
 from hostagent.environments import Environments
-from hostagent.fetch import Means, Store, fetch, manifest
+from hostagent.fetch import Means, fetch, manifest
 from hostagent.kept import Kept
 from hostagent.layout import Group, Layout, index_of
 from hostagent.metrics import Metrics
@@ -24,7 +27,7 @@ from hostagent.prepare import Prepare
 from hostagent.slots import Slots, SlotTrouble
 from hostagent.supervisor import Supervisor
 from hostagent.trust import Trust
-from hostagent.unpack import BadArchive, Limits, unpack
+from hostagent.unpack import BadArchive, Earlier, Limits, unpack
 from hostagent.users import Users
 
 #: Seconds that edges get to stop sending to a slot that was deregistered (inplace: they are not asked first).
@@ -47,7 +50,7 @@ class Steps:
         slots: Slots,
         environments: Environments,
         users: Users,
-        store: Store,
+        store: ObjectStore,
         trust: Trust,
         pace: Pace | None,
         m: Metrics,
@@ -64,6 +67,8 @@ class Steps:
         self._pace = pace
         self._kept = Kept(layout, service, host.keep_archives)
         self._metrics = m
+        #: What was fetched last, as it was when it was read through. Not kept on disk: another agent reads it again.
+        self._seen: Verified | None = None
 
     def do(self, work: w.Work, config: ServiceConfig, give_up: Callable[[], None]) -> None:
         """Raises Trouble, or what ``give_up`` raises; the work may then be half done, and is to be done again."""
@@ -109,15 +114,18 @@ class Steps:
 
         means = Means(self._kept, self._pace, self._host.disk_reserve)
         fetched = fetch(self._store, found, self._layout.archive(self._service, build), means, piece)
-        self._metrics.fetched(fetched, time.monotonic() - begun)
+        self._seen = fetched.archive
+        self._metrics.fetched(fetched.bytes, time.monotonic() - begun)
 
     def _unpack(self, build: str, digest: str, give_up: Callable[[], None]) -> None:
         archive = self._layout.archive(self._service, build)
         release = self._layout.release(self._service, build)
         complete = self._layout.manifest(self._service, build)
+        held = self._layout.contents(self._service, build)
         found = decode(Manifest, read_or_none(self._layout.promise(self._service, build)))
         if release.exists():  # not complete, or of another digest: a build of that name was made anew
             complete.unlink(missing_ok=True)
+            held.unlink(missing_ok=True)
             self._environments.forget(self._service, build)
             _discard(release)
         try:
@@ -126,25 +134,33 @@ class Steps:
             self._hide_from_others(release.parent)
             most = Limits()
             limits = Limits(min(most.bytes, found.unpacked), min(most.files, found.files))
-            unpack(archive, release, digest=digest, limits=limits, check=give_up, like=self._like(build))
+            earlier = self._earlier(build)
+            holds = unpack(
+                archive, release, digest=digest, limits=limits, check=give_up, seen=self._seen, earlier=earlier
+            )
         except BadArchive as e:
             archive.unlink(missing_ok=True)  # the next attempt fetches it again
             raise StepFailed(f"the archive of {self._service} {build} is not usable: {e}") from e
         failpoint.at(self._service, build, "unpack.named")
         complete.parent.mkdir(parents=True, exist_ok=True)
+        if holds is not None:
+            write_atomic(held, holds.encode())
+        failpoint.at(self._service, build, "unpack.held")
         write_atomic(complete, found.encode())
         self._kept.keep(build, archive, read_or_none(index_of(archive)))
         failpoint.at(self._service, build, "unpack.kept")
         for leftover in self._layout.downloads(self._service, build):
             leftover.unlink(missing_ok=True)
 
-    def _like(self, build: str) -> Path | None:
+    def _earlier(self, build: str) -> Earlier | None:
         """The newest other release, where nobody but us can write to it."""
         if self._users.of(self._service) is None:
             return None
-        others = (b for b in machine.releases(self._layout, self._service) if b != build)
-        newest = next(others, None)
-        return self._layout.release(self._service, newest) if newest else None
+        newest = next((b for b in machine.releases(self._layout, self._service) if b != build), None)
+        if newest is None:
+            return Earlier()
+        held = read_or_none(self._layout.contents(self._service, newest))
+        return Earlier(self._layout.release(self._service, newest), contents.decode(held))
 
     def _hide_from_others(self, releases: Path) -> None:
         """One service's user reads no other's releases."""
@@ -194,18 +210,40 @@ class Steps:
     def _prune(self, builds: tuple[str, ...], downloads: tuple[str, ...]) -> None:
         for leftover in (f for b in downloads for f in self._layout.downloads(self._service, b)):
             leftover.unlink(missing_ok=True)
-        for build in builds:
-            self._layout.manifest(self._service, build).unlink(missing_ok=True)  # from here on it is no release
-            self._layout.signatures(self._service, build).unlink(missing_ok=True)
-            for leftover in self._layout.downloads(self._service, build):
-                leftover.unlink(missing_ok=True)
-            self._kept.forget(build)
-            self._environments.forget(self._service, build)
-            self._layout.install_log(self._service, build).unlink(missing_ok=True)
-            release = self._layout.release(self._service, build)
-            if release.exists():
-                _discard(release)
+        with self._sealed_anew(builds):
+            for build in builds:
+                self._remove(build)
         self._environments.sweep()
+
+    def _remove(self, build: str) -> None:
+        self._layout.manifest(self._service, build).unlink(missing_ok=True)  # from here on it is no release
+        self._layout.signatures(self._service, build).unlink(missing_ok=True)
+        self._layout.contents(self._service, build).unlink(missing_ok=True)
+        for leftover in self._layout.downloads(self._service, build):
+            leftover.unlink(missing_ok=True)
+        self._kept.forget(build)
+        self._environments.forget(self._service, build)
+        self._layout.install_log(self._service, build).unlink(missing_ok=True)
+        release = self._layout.release(self._service, build)
+        if release.exists():
+            _discard(release)
+
+    @contextmanager
+    def _sealed_anew(self, going: tuple[str, ...]) -> Iterator[None]:
+        """What goes shares files with the release that the next will share with; losing a link breaks their seals.
+
+        A kill in between costs the next unpacking some reading.
+        """
+        newest = next((b for b in machine.releases(self._layout, self._service) if b not in going), None)
+        file = self._layout.contents(self._service, newest) if newest else None
+        held = contents.decode(read_or_none(file)) if file else None
+        if file is None or held is None or newest is None or not going:
+            yield
+            return
+        root = self._layout.release(self._service, newest)
+        names = seals.unbroken(root, held)
+        yield
+        write_atomic(file, seals.anew(root, held, names).encode())
 
 
 def _discard(release: Path) -> None:

@@ -8,7 +8,7 @@ names the member. Nothing is read into memory in a length that the archive choos
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 BLOCK = 512
@@ -37,6 +37,9 @@ class BadArchive(Exception):
 class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
+    def seek(self, to: int, /) -> None:
+        """Raises BadArchive where it is not that long. Only asked where something is known beforehand."""
+
 
 @dataclass(frozen=True)
 class TarMember:
@@ -47,20 +50,53 @@ class TarMember:
     executable: bool
     #: A symlink's target.
     target: str = ""
+    #: Where in the stream its first header begins, and its content.
+    start: int = 0
+    data: int = 0
+    #: Of a file's content, where somebody looked: SHA-256.
+    digest: bytes = b""
+
+    @property
+    def mode(self) -> int:
+        """One of two."""
+        return 0o755 if self.executable else 0o644
+
+    @property
+    def end(self) -> int:
+        return self.data + self.size + -self.size % BLOCK
+
+    def moved(self, start: int) -> TarMember:
+        """The same, elsewhere in a stream."""
+        return replace(self, start=start, data=start + self.data - self.start)
 
 
 class TarReader:
-    """Iterate over the members; each file's content must be taken with ``copy`` (or is skipped)."""
+    """Iterate over the members; each file's content must be taken with ``copy`` (or is skipped).
 
-    def __init__(self, stream: Readable) -> None:
+    ``known``: the member that begins at a place of the stream, where that need not be read to be known; what of it is
+    not copied is passed over.
+    """
+
+    def __init__(self, stream: Readable, known: Callable[[int], TarMember | None] = lambda _: None) -> None:
         self._stream = stream
+        self._known = known
+        self._at = 0
         self._left = 0  # of the current member's content
         self._padding = 0
+        self._end_known: int | None = None  # of the current member
 
     def __iter__(self) -> Iterator[TarMember]:
         pax: dict[str, str] = {}
+        start = 0
         while True:
             self._skip()
+            if not pax:
+                start = self._at
+                if (same := self._known(start)) is not None:
+                    self._current(same)
+                    self._end_known = same.end
+                    yield same
+                    continue
             header = self._exactly(BLOCK, "a header")
             if header == bytes(BLOCK):
                 self._end()
@@ -71,7 +107,8 @@ class TarReader:
                     raise BadArchive(f"{name}: two PAX headers in a row")
                 pax = self._pax(name, size)
                 continue
-            yield self._member(pax.get("path", name), kind, _number(pax, size), mode, pax.get("linkpath", target))
+            member = self._member(pax.get("path", name), kind, _number(pax, size), mode, pax.get("linkpath", target))
+            yield replace(member, start=start, data=self._at)
             pax = {}
 
     def copy(self, write: Callable[[bytes], object]) -> None:
@@ -81,7 +118,16 @@ class TarReader:
             if not piece:
                 raise BadArchive("the archive ends in the middle of a file")
             self._left -= len(piece)
+            self._at += len(piece)
             write(piece)
+
+    def _current(self, member: TarMember) -> None:
+        self._seek(member.data)
+        self._left, self._padding = member.size, -member.size % BLOCK
+
+    def _seek(self, to: int) -> None:
+        self._stream.seek(to)
+        self._at = to
 
     def _member(self, name: str, kind: bytes, size: int, mode: int, target: str) -> TarMember:
         if kind not in _KINDS:
@@ -114,9 +160,13 @@ class TarReader:
         return records
 
     def _skip(self) -> None:
-        self.copy(lambda _: None)
-        self._exactly(self._padding, "padding")
-        self._padding = 0
+        if self._end_known is not None:
+            self._seek(self._end_known)
+            self._end_known = None
+        else:
+            self.copy(lambda _: None)
+            self._exactly(self._padding, "padding")
+        self._left = self._padding = 0
 
     def _end(self) -> None:
         """Two zero blocks, then nothing but zeros."""
@@ -132,6 +182,7 @@ class TarReader:
             if not piece:
                 raise BadArchive(f"the archive ends in the middle of {what}")
             got += piece
+        self._at += n
         return got
 
 

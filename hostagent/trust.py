@@ -16,10 +16,9 @@ from fleet.config import BadConfig
 from fleet.files import read_or_none, write_atomic
 from fleet.loop import Trouble
 from fleet.model import Manifest, Signature, Signatures
-from fleet.s3 import signature_key
+from fleet.s3 import ObjectStore, signature_key
 from fleet.signing import BadKey, NotVouched, PublicKey, vouched
 from hostagent import failpoint
-from hostagent.fetch import Store
 from hostagent.layout import Layout
 
 
@@ -37,7 +36,7 @@ def pinned(texts: Sequence[str]) -> tuple[PublicKey, ...]:
 
 class Trust:
     def __init__(
-        self, keys: Sequence[PublicKey], layout: Layout, store: Store, clock: Callable[[], float] = time.time
+        self, keys: Sequence[PublicKey], layout: Layout, store: ObjectStore, clock: Callable[[], float] = time.time
     ) -> None:
         self._keys = keys
         self._layout = layout

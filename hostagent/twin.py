@@ -1,15 +1,53 @@
 """One file of a release as it is unpacked: written, or linked to where an earlier release has the very same.
 
-What an earlier release has is compared byte by byte; nothing is believed. Only for releases that nobody but us can
-write to: through a link, a change would be seen in both.
+What an earlier release has is compared: byte by byte, or by the digest that it must have, or by its seal where that is
+whole (``hostagent.seals``). Only for releases that nobody but us can write to: through a link, a change would be seen
+in both.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
+
+from hostagent import seals
+from hostagent.contents import Seal
+from hostagent.tar import TarMember
+
+#: Bytes that are looked at together.
+_PIECE = 1024 * 1024
+
+
+def linked(old: Path, new: Path, member: TarMember, seal: Seal | None) -> bool:
+    """``new`` is a link to ``old``, which is what it should be; False, and nothing, where it is not.
+
+    Where its seal is broken it is read.
+    """
+    try:
+        status = os.lstat(old)
+        if not seals.intact(status, seal, member.size, member.mode) and not _has(old, member):
+            return False
+        os.link(old, new, follow_symlinks=False)
+        if os.lstat(new).st_mtime_ns == status.st_mtime_ns:
+            return True
+        new.unlink()  # somebody wrote to it just then
+    except OSError:  # it cannot be read any more, or has as many links as the file system allows
+        pass
+    return False
+
+
+def _has(path: Path, member: TarMember) -> bool:
+    found = _open(path, member.size, member.mode)
+    if found is None:
+        return False
+    seen = hashlib.sha256()
+    with found:
+        while data := found.read(min(member.size + 1, _PIECE)):
+            seen.update(data)
+    return seen.digest() == member.digest
 
 
 class File:
@@ -58,7 +96,7 @@ class File:
         if self._old is not None:
             self._old.seek(0)
             left = self._same
-            while left and (piece := self._old.read(min(left, 1024 * 1024))):
+            while left and (piece := self._old.read(min(left, _PIECE))):
                 new.write(piece)
                 left -= len(piece)
         return new

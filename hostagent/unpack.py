@@ -3,35 +3,39 @@
 Everything is made in a fresh directory beside the final one, which gets its name last. Members are created below
 directories that this unpacking made itself, never through a symlink; symlinks stay inside, judged by their text when
 they are made and by where they really lead at the end. Sizes and counts are bounded by the manifest and by us.
+
+Of an archive that was read through already (``hostagent.archive``) only what an earlier release does not have is read
+again.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import shutil
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import zstandard
-
-from fleet.files import sync_directory
+from fleet import chunks
+from fleet.chunks import BadIndex, Chunk
+from fleet.files import read_or_none, sync_directory
+from hostagent import archive as archives
+from hostagent.archive import Frame, Verified, WrongDigest
+from hostagent.contents import Contents
+from hostagent.layout import index_of
+from hostagent.sharing import Earlier, Sharing
+from hostagent.stream import Framed, Plain
 from hostagent.tar import BadArchive, TarMember, TarReader
 from hostagent.twin import File
 
-__all__ = ["BadArchive", "Limits", "sweep", "sync", "unpack"]
+__all__ = ["BadArchive", "Earlier", "Limits", "sweep", "sync", "unpack"]
 
-#: Largest window that we give memory for; zstd's own default limit for decompression.
-WINDOW_MAX = 128 * 1024 * 1024
+#: Hands a file's content to what it is given, in pieces.
+Copy = Callable[[Callable[[bytes], object]], None]
 _PREFIX = ".unpacking-"
 _DEPTH_MAX = 64
-#: Pieces of the archive that the hashing may be behind.
-_AHEAD = 8
 
 
 @dataclass(frozen=True)
@@ -45,30 +49,6 @@ class Limits:
     members: int = 1_000_000
 
 
-class _Hashing:
-    """The archive's bytes on their way into the decompressor, hashed beside it."""
-
-    def __init__(self, raw: BinaryIO, check: Callable[[], None], beside: Executor) -> None:
-        self._raw = raw
-        self._check = check
-        self._beside = beside
-        self._ahead: deque[Future[None]] = deque()
-        self._digest = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        self._check()
-        data = self._raw.read(size)
-        self._ahead.append(self._beside.submit(self._digest.update, data))
-        if len(self._ahead) > _AHEAD:
-            self._ahead.popleft().result()
-        return data
-
-    def hexdigest(self) -> str:
-        while self._ahead:
-            self._ahead.popleft().result()
-        return self._digest.hexdigest()
-
-
 def unpack(
     archive: Path,
     release: Path,
@@ -76,21 +56,23 @@ def unpack(
     digest: str,
     limits: Limits,
     check: Callable[[], None] = lambda: None,
-    like: Path | None = None,
-) -> None:
+    seen: Verified | None = None,
+    earlier: Earlier | None = None,
+) -> Contents | None:
     """Make ``release`` from ``archive``. Raises BadArchive, OSError, or what ``check`` raises; nothing is left then.
 
-    What is the same in ``like``, an earlier release, is linked (see ``hostagent.twin``). ``check`` is called for every
-    piece that is read, so that a caller may give up.
+    ``seen``: what was found when the archive was read last; without it, it is read here. ``earlier``: the release may
+    share files with that one. What it then holds, for the next; None where that is not known. ``check`` is called for
+    every member and piece, so that a caller may give up.
     """
     release.parent.mkdir(parents=True, exist_ok=True)
     fresh = release.parent / f"{_PREFIX}{release.name}"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     try:
-        tree = _Tree(fresh, limits, like)
-        with archive.open("rb") as raw, ThreadPoolExecutor(1, "hash") as beside:
-            _fill(_Hashing(raw, check, beside), tree, digest)
+        with archive.open("rb") as raw:
+            frames = _verified(raw, archive, digest, check, seen)
+            contents = _fill(raw, frames, fresh, limits, check, earlier)
         fresh.chmod(0o755)
         sync(fresh)
         fresh.rename(release)
@@ -98,6 +80,7 @@ def unpack(
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     sync_directory(release.parent)
+    return contents
 
 
 def sweep(releases: Path) -> None:
@@ -106,33 +89,50 @@ def sweep(releases: Path) -> None:
         shutil.rmtree(leftover)
 
 
-def _fill(hashing: _Hashing, tree: _Tree, digest: str) -> None:
-    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_MAX).stream_reader(
-        hashing,  # type: ignore[arg-type]  # all that it needs is read()
-        read_size=256 * 1024,
-        read_across_frames=True,
-    )
+def _verified(
+    raw: BinaryIO, archive: Path, digest: str, check: Callable[[], None], seen: Verified | None
+) -> tuple[Frame, ...] | None:
+    if seen is not None and seen.of(raw.fileno(), digest):
+        return seen.frames
     try:
-        members = TarReader(reader)
+        return archives.verify(raw.fileno(), digest, _index(archive), check)
+    except WrongDigest as e:
+        raise BadArchive(f"the archive's digest is {e.found}, and {digest} was promised") from e
+
+
+def _index(archive: Path) -> tuple[Chunk, ...] | None:
+    try:
+        return chunks.decode(read_or_none(index_of(archive)) or b"", archive.stat().st_size)
+    except BadIndex:
+        return None
+
+
+def _fill(
+    raw: BinaryIO,
+    frames: tuple[Frame, ...] | None,
+    root: Path,
+    limits: Limits,
+    check: Callable[[], None],
+    earlier: Earlier | None,
+) -> Contents | None:
+    with Sharing(earlier or Earlier(), frames if earlier else None) as sharing:
+        tree = _Tree(root, limits, sharing, check)
+        members = TarReader(Plain(raw) if frames is None else Framed(raw.fileno(), frames), sharing.known)
         for member in members:
+            check()
             tree.add(member, members.copy)
-    except zstandard.ZstdError as e:
-        raise BadArchive(f"not a zstd archive, or a broken one: {e}") from e
-    while hashing.read(256 * 1024):  # whatever lies behind the last frame counts for the digest
-        pass
-    found = f"sha256:{hashing.hexdigest()}"
-    if found != digest:
-        raise BadArchive(f"the archive's digest is {found}, and {digest} was promised")
-    tree.finish()
+        tree.finish()
+        return sharing.contents(root)
 
 
 class _Tree:
     """What was made so far: a member may only go below a directory that was made here, and only once."""
 
-    def __init__(self, root: Path, limits: Limits, like: Path | None) -> None:
+    def __init__(self, root: Path, limits: Limits, sharing: Sharing, check: Callable[[], None]) -> None:
         self._root = root
-        self._like = _Like(like) if like is not None else None
         self._limits = limits
+        self._sharing = sharing
+        self._check = check
         self._bytes = self._files = self._members = 0
         #: Every path made; True for a directory.
         self._made: dict[tuple[str, ...], bool] = {(): True}
@@ -140,12 +140,13 @@ class _Tree:
         self._implied: set[tuple[str, ...]] = {()}
         self._links: list[tuple[str, ...]] = []
 
-    def add(self, member: TarMember, copy: Callable[[Callable[[bytes], object]], None]) -> None:
+    def add(self, member: TarMember, copy: Copy) -> None:
         parts = _parts(member.name)
         self._count(member)
         self._parents(parts, member.name)
         if member.kind == "directory" and parts in self._implied:
             self._implied.remove(parts)
+            self._sharing.hold(member)
             return
         if parts in self._made:
             raise BadArchive(f"{member.name}: is in the archive twice")
@@ -154,23 +155,34 @@ class _Tree:
         match member.kind:
             case "directory":
                 _directory(path)
+                self._sharing.hold(member)
             case "file":
-                self._write(path, parts, member, copy)
+                self._file(path, parts, member, copy)
             case "symlink":
                 _stays_inside(parts, member)
                 self._links.append(parts)
                 path.symlink_to(member.target)
+                self._sharing.hold(member)
 
-    def _write(
-        self, path: Path, parts: tuple[str, ...], member: TarMember, copy: Callable[[Callable[[bytes], object]], None]
-    ) -> None:
-        old = self._like.at(parts) if self._like else None
-        file, whole = File(path, 0o755 if member.executable else 0o644, member.size, old), False
+    def _file(self, path: Path, parts: tuple[str, ...], member: TarMember, copy: Copy) -> None:
+        old = self._sharing.old(parts)
+        if self._sharing.link(path, old, member):
+            self._sharing.hold(member)
+            return
+        hashed, digest = self._sharing.hashed()
+        file, whole = File(path, member.mode, member.size, old), False
+
+        def write(data: bytes) -> None:
+            self._check()
+            file.write(data)
+            hashed(data)
+
         try:
-            copy(file.write)
+            copy(write)
             whole = True
         finally:
             file.close(whole=whole)
+        self._sharing.hold(member, digest)
 
     def _count(self, member: TarMember) -> None:
         self._members += 1
@@ -200,21 +212,6 @@ class _Tree:
             leads = os.path.realpath(self._root.joinpath(*parts))
             if leads != root and not leads.startswith(root + "/"):
                 raise BadArchive(f"{'/'.join(parts)}: a symlink that leads outside")
-
-
-class _Like:
-    """An earlier release, of which only what is reached through no symlink is looked at."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = Path(os.path.realpath(root))
-        self._plain: dict[tuple[str, ...], bool] = {}
-
-    def at(self, parts: tuple[str, ...]) -> Path | None:
-        parent = parts[:-1]
-        if parent not in self._plain:
-            directory = self._root.joinpath(*parent)
-            self._plain[parent] = os.path.realpath(directory) == str(directory)
-        return self._root.joinpath(*parts) if self._plain[parent] else None
 
 
 def _directory(path: Path) -> None:

@@ -24,7 +24,7 @@ POINTS = (
     ("c1", "fetch.before"),
     ("c1", "trust.kept"),
     *(("c1", f"fetch.{p}") for p in ("promised", "piece", "verified")),
-    *(("c1", f"unpack.{p}") for p in ("before", "named", "kept")),
+    *(("c1", f"unpack.{p}") for p in ("before", "named", "held", "kept")),
     *(("c1", f"prepare.{p}") for p in ("before", "filled")),
     *(("a1", f"stop.{p}") for p in ("before", "unlisted", "stopped")),
     *(("c1", f"start.{p}") for p in ("before", "described", "written")),

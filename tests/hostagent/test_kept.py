@@ -44,7 +44,7 @@ class Bench:
     def have(self, build: Manifest) -> int:
         """Fetch and keep it, as a host that unpacks it does; the bytes fetched."""
         file = self.layout.archive("web", build.build)
-        fetched = fetch(self.store, build, file, Means(self.kept))
+        fetched = fetch(self.store, build, file, Means(self.kept)).bytes
         assert archive.digest_of(file) == build.digest
         self.kept.keep(build.build, file, read_or_none(index_of(file)))
         return fetched

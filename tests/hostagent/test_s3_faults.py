@@ -70,7 +70,7 @@ def test_said_and_afterwards_it_goes_on(
         fetch(store, MANIFEST, archive, means)
     assert not archive.exists()
     proxy.heals(listens=fault is not None)
-    fetched = fetch(store, MANIFEST, archive, means)
+    fetched = fetch(store, MANIFEST, archive, means).bytes
     assert archive.read_bytes() == DATA
     if name == "other bytes":
         assert fetched == len(DATA), "nothing of it was believed"

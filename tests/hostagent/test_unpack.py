@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from hostagent.unpack import BadArchive, Limits, sweep, unpack
+from hostagent.unpack import BadArchive, Earlier, Limits, sweep, unpack
 from pipeline.archive import pack, survey
 
 Add = Callable[[tarfile.TarFile], None]
@@ -67,7 +67,7 @@ class Box:
         archive = self.directory / "a.tar.zst"
         archive.write_bytes(data)
         promised = digest or f"sha256:{hashlib.sha256(data).hexdigest()}"
-        unpack(archive, self.release, digest=promised, limits=limits or Limits(), like=self.like)
+        unpack(archive, self.release, digest=promised, limits=limits or Limits(), earlier=Earlier(self.like))
         return self.release
 
     def tar(self, tar: bytes, limits: Limits | None = None) -> Path:

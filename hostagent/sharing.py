@@ -1,0 +1,104 @@
+"""What a release that is being unpacked shares with an earlier one, and what it holds itself, for the one after it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from hostagent import seals
+from hostagent.archive import Frame
+from hostagent.contents import MEMBERS_MAX, Contents, Same
+from hostagent.tar import TarMember
+from hostagent.twin import linked
+
+#: Pieces that hashing may be behind.
+_BEHIND = 64
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A release to share with, which nobody but us can write to. None: there is none yet; the next may share."""
+
+    release: Path | None = None
+    contents: Contents | None = None
+
+
+class Sharing:
+    """``frames``: of the archive that is unpacked; None where they are not known, or nothing is to be shared."""
+
+    def __init__(self, earlier: Earlier, frames: Sequence[Frame] | None) -> None:
+        self._root = Path(os.path.realpath(earlier.release)) if earlier.release else None
+        self._frames = frames
+        theirs = earlier.contents if self._root else None
+        self._seals = theirs.seals if theirs else {}
+        self._same = Same(frames, theirs) if frames is not None and theirs is not None else None
+        self._plain: dict[tuple[str, ...], bool] = {}
+        self._hashing = ThreadPoolExecutor(1, "hash")
+        self._hashes: deque[Future[None]] = deque()
+        #: Of each member, what its digest will be.
+        self._held: list[tuple[TarMember, Callable[[], bytes]]] | None = [] if frames is not None else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._hashing.shutdown(cancel_futures=True)
+
+    def known(self, start: int) -> TarMember | None:
+        return self._same.at(start) if self._same else None
+
+    def old(self, parts: tuple[str, ...]) -> Path | None:
+        """Where the earlier release may have a file of that name: nowhere that a symlink leads to."""
+        if self._root is None:
+            return None
+        parent = parts[:-1]
+        if parent not in self._plain:
+            directory = self._root.joinpath(*parent)
+            self._plain[parent] = os.path.realpath(directory) == str(directory)
+        return self._root.joinpath(*parts) if self._plain[parent] else None
+
+    def link(self, path: Path, old: Path | None, member: TarMember) -> bool:
+        """A file that the earlier release should have is a link to that; False where it has not got it, or not so."""
+        if not member.digest or not member.size or old is None:
+            return False
+        return linked(old, path, member, self._seals.get(member.name))
+
+    # -- what it holds --
+
+    def hold(self, member: TarMember, digest: Callable[[], bytes] | None = None) -> None:
+        """``digest``: of a file's content that was not known."""
+        if self._held is None:
+            return
+        self._held.append((member, digest or (lambda: member.digest)))
+        if len(self._held) > MEMBERS_MAX:
+            self._held = None
+
+    def hashed(self) -> tuple[Callable[[bytes], None], Callable[[], bytes] | None]:
+        """To be given a file's content, and what then gives its digest."""
+        if self._held is None:
+            return lambda _: None, None
+        found = hashlib.sha256()
+
+        def write(data: bytes) -> None:
+            self._hashes.append(self._hashing.submit(found.update, data))
+            if len(self._hashes) > _BEHIND:
+                self._hashes.popleft().result()
+
+        return write, found.digest
+
+    def contents(self, root: Path) -> Contents | None:
+        """Everything, once all of it was held. Its files are below ``root``."""
+        while self._hashes:
+            self._hashes.popleft().result()
+        if self._held is None or self._frames is None:
+            return None
+        frames = tuple((f.digest, f.content) for f in self._frames)
+        members = tuple(replace(member, digest=digest()) for member, digest in self._held)
+        return Contents(frames, members, seals.made(root, (m.name for m in members if m.kind == "file")))
