@@ -11,11 +11,11 @@ from hostagent.work import Check, Revive, Start, Stop, Work
 
 
 def states(decision: Decision, errors: Mapping[Work, str]) -> tuple[Slot, ...]:
-    """The slots as decided, those whose pool does not come up marked."""
-    broken = {w.slot for w in errors if isinstance(w, Start | Check)}
+    """The slots as decided, those marked whose pool does not come up; what another build did there is no mark."""
+    broken = {(w.slot, w.build) for w in errors if isinstance(w, Start | Check)}
     return tuple(
         s.model_copy(update={"state": SlotState.FAILED})
-        if s.index in broken and s.state in (SlotState.STARTING, SlotState.INSTALLING)
+        if (s.index, s.build) in broken and s.state in (SlotState.STARTING, SlotState.INSTALLING)
         else s
         for s in decision.slots
     )

@@ -62,6 +62,9 @@ export const rollout = (service, number) => ask("GET", `/v1/services/${segment(s
 export const act = (service, number, verb, reason) =>
   ask("POST", `/v1/services/${segment(service)}/rollouts/${segment(number)}/${segment(verb)}`, { body: { reason } });
 
+export const verdict = (service, number, body) =>
+  ask("POST", `/v1/services/${segment(service)}/rollouts/${segment(number)}/verdict`, { body });
+
 export const evict = (edge, reason) => ask("POST", `/v1/edges/${segment(edge)}/evict`, { body: { reason } });
 
 /** `key` makes asking twice the same as asking once. */

@@ -9,8 +9,11 @@ import { consequences } from "./words.js";
 
 const TITLES = {
   pause: "Pause the rollout", resume: "Resume the rollout", abort: "Abort the rollout", rollback: "Roll back",
-  deploy: "Deploy", evict: "Evict an edge",
+  deploy: "Deploy", evict: "Evict an edge", verdict: "Give the verdict",
 };
+const VERDICTS = [
+  ["pass", "go on to the next step"], ["fail", "abort the rollout"], ["undecided", "only write it down"],
+];
 const DANGER = new Set(["abort", "rollback", "evict"]);
 
 export class Dialog {
@@ -57,6 +60,7 @@ export class Dialog {
         ["deploy", "evict"].includes(verb) ? null : [`, rollout ${rollout.number} of `, h("code", {}, rollout.build)]),
       this.tells().map((text) => h("p", {}, text)),
       verb === "deploy" ? this.deployFields() : null,
+      verb === "verdict" ? this.verdictFields() : null,
       h("label", { for: "ask-reason" }, verb === "evict" ? "Reason (needed; the audit keeps it)" : "Reason (the audit keeps it)"),
       h("input", { id: "ask-reason", name: "reason", maxlength: 1000, autocomplete: "off", required: verb === "evict" }),
       may ? null : [
@@ -98,6 +102,14 @@ export class Dialog {
       overview.strategy === "dual" && overview.plan.default ? [
         h("label", { for: "ask-ramp" }, "Ramp (percent of new pages, growing; empty: all at once)"),
         h("input", { id: "ask-ramp", name: "ramp", placeholder: "1, 10, 50", inputmode: "numeric", pattern: "[0-9, ]*", autocomplete: "off" })] : null];
+  }
+
+  verdictFields() {
+    return [
+      h("label", { for: "ask-verdict" }, "Verdict"),
+      h("select", { id: "ask-verdict", name: "verdict", required: true },
+        h("option", { value: "", key: "." }, "Choose one"),
+        VERDICTS.map(([verdict, means]) => h("option", { key: verdict, value: verdict }, `${verdict}: ${means}`)))];
   }
 
   async submit() {
@@ -147,6 +159,12 @@ export class Dialog {
       const body = { build: fields.get("build"), ramp, reason };
       const made = await api.deploy(service, body, this.key(body));
       return `Rollout ${made.number} of ${made.build} has begun.`;
+    }
+    if (verb === "verdict") {
+      const { percent } = overview.plan.ramp;  // of the step that was looked at: the service refuses it for another one
+      const verdict = fields.get("verdict");
+      await api.verdict(service, rollout.number, { verdict, percent, reason });
+      return `Verdict on ${rollout.build} at ${percent} %: ${verdict}.`;
     }
     await api.act(service, rollout.number, verb, reason);
     return `Asked to ${verb === "rollback" ? "roll back" : verb} rollout ${rollout.number}.`;

@@ -24,10 +24,10 @@ function table(caption, headings, rows) {
 }
 
 export function planView({ plan, strategy }) {
-  const previous = plan.serving.filter((v) => v !== plan.default);
+  const beside = plan.serving.filter((v) => v !== plan.default);
   const facts = [
     ["Default", plan.default ? code(plan.default) : "none"],
-    [previous.length > 1 ? "Also served" : "Previous", previous.length ? previous.map((v, i) => [i ? " " : "", code(v)]) : "none"],
+    ["Also served", beside.length ? beside.map((v, i) => [i ? " " : "", code(v)]) : "nothing"],
     ["Staged", plan.staged ? [code(plan.staged.default), plan.staged.ramp ? ` with a ramp of ${plan.staged.ramp.percent} %` : ""] : "nothing"],
     ["Ramp", plan.ramp ? [`${plan.ramp.percent} % to `, code(plan.ramp.version)] : "none"],
     ["Epoch", plan.epoch],

@@ -41,10 +41,17 @@ export function badge(state, done = true) {
   return h("span", { class: `badge ${state === "switched" && !done ? "busy" : tone}` }, icon(drawn), text);
 }
 
+/** Whether the ramp's present step waits for a verdict. */
+const judged = ({ rollout, plan }) =>
+  rollout?.state === "ramping" && rollout.hold === "verdict" && !rollout.request && plan.ramp !== null;
+
 function actions(can, overview) {
   const buttons = can.map((verb) =>
     h("button", { key: verb, type: "button", class: `button ${VERBS[verb]?.kind ?? ""}`, "data-act": verb },
       icon(VERBS[verb]?.icon ?? "dot"), VERBS[verb]?.label ?? verb));
+  if (judged(overview)) {
+    buttons.unshift(h("button", { key: "verdict", type: "button", class: "button primary", "data-act": "verdict" }, icon("done"), "Verdict…"));
+  }
   if (!overview.rollout || overview.rollout.done) {
     buttons.push(h("button", { key: "deploy", type: "button", class: "button", "data-act": "deploy" }, icon("up"), "Deploy…"));
   }

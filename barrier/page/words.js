@@ -65,6 +65,7 @@ export function moves({ rollout }) {
   if (rollout.request) return `${what}; ${rollout.request.by} asked to ${rollout.request.verb} it.`;
   if (rollout.state === "paused") return `${what}: it waits for somebody to resume or abort it.`;
   const names = rollout.missing.map((m) => m.who);
+  if (names.join() === "ramp") return `${what}; it is held at this step.`;
   return names.length ? `${what}; it waits for ${list(names)}.` : `${what}.`;
 }
 
@@ -95,6 +96,8 @@ export function consequences(verb, { rollout, plan }) {
         return [`The hold of this step ends: the ramp to ${build} goes on at once, as soon as every edge is ready.`];
       }
       return [`Rollout ${rollout.number} goes on from where it was paused; hosts that failed try again.`];
+    case "verdict":
+      return [`The ramp waits at ${plan.ramp.percent} % for somebody to say how ${build} compares with ${plan.default}.`];
     case "abort":
       if (rollout.state === "queued") return [`Rollout ${rollout.number} does not begin. Nothing has been touched for it.`];
       return [`${build} is no longer offered, and the hosts get back what they ran before.`,

@@ -150,6 +150,42 @@ def test_a_deploy_job_from_the_first_command_to_the_last(services: list[Service]
     assert [s.stop() for s in services if s is not leader] == [0]
 
 
+def test_a_job_that_compares_the_versions_drives_the_ramp(
+    services: list[Service], fleet: Fleet, tmp_path: Path
+) -> None:
+    pinrail = Command(services)
+    file = tmp_path / "shop.toml"
+    file.write_text(CONFIG)
+    pinrail("config", "set", "shop", str(file), role="admin")
+    fleet.edge("edge-1")
+    fleet.host("host-1")
+    pinrail("deploy", "shop", "A", "--wait")
+    verdict = ("rollout", "verdict", "shop")
+    assert "roll it back instead" in pinrail(*verdict, "pass", code=1).stderr
+    pinrail("deploy", "shop", "B", "--ramp", "10,50", "--hold", "verdict")
+
+    def held(percent: int) -> bool:
+        shown = json.loads(pinrail("rollout", "show", "shop", "--json").stdout)
+        return [m["who"] for m in shown["missing"]] == ["ramp"] and f"held at {percent} %" in shown["missing"][0]["why"]
+
+    eventually("10 % waits for a verdict", lambda: held(10), 20)
+    assert (
+        pinrail("rollout", "watch", "shop", "--timeout", "0.5", code=3).stderr.count("until a verdict on it comes") == 1
+    )
+    said = json.loads(pinrail(*verdict, "undecided", "--reason", "too few requests", "--json").stdout)
+    assert said["history"][-1]["text"] == "verdict undecided: too few requests (said by deployer)"
+    pinrail(*verdict, "pass", "2", "--percent", "10")
+    eventually("50 % waits for a verdict", lambda: held(50), 20)
+    assert "at 50 %" in pinrail(*verdict, "pass", "--percent", "10", code=1).stderr
+    assert "this needs the role deploy" in pinrail(*verdict, "pass", role="read", code=2).stderr
+    pinrail(*verdict, "perhaps", code=2)
+    pinrail(*verdict, "fail", "--reason", "errors")
+    pinrail("rollout", "watch", "shop", "--timeout", "30", code=1)
+    shown = json.loads(pinrail("rollout", "show", "shop", "--json").stdout)
+    assert (shown["state"], shown["done"]) == ("aborted", True)
+    assert any("verdict fail: errors" in event["text"] for event in shown["history"])
+
+
 def http_text(service: Service) -> str:
     with Client([service.url], TOKENS["read"]) as client:
         return json.dumps(client.ready(), separators=(",", ":"))

@@ -349,6 +349,13 @@ class Fleet:
         """The process of its Varnish that answers requests."""
         return next(iter(children(self.supervisor.programs()[f"{edge}-server"].pid)), None)
 
+    def varnishadm(self, edge: str, *order: str) -> str:
+        """What its Varnish answers to an order."""
+        admin = next(e.admin for e in self.state.edges if e.id == edge)
+        secret = next(p for p in self.state.directory.rglob("secret") if edge in p.parts)
+        argv = ["varnishadm", "-T", admin, "-S", str(secret), *order]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True).stdout
+
     @staticmethod
     def _signal(pids: list[int], number: signal.Signals) -> None:
         for pid in pids:

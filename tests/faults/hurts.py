@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+from edge import server
 from tests.faults.fleet import Fleet
 
 
@@ -125,6 +126,23 @@ class MachineDies(Hurt):
         fleet.green(edge)
         fleet.until("it has applied the plan", lambda: fleet.ack(edge).get("applied", 0) >= epoch)
         fleet.clients.healed(edge)
+
+
+class CompilerFails(Hurt):
+    """varnishd goes on with what it has, and can load nothing more."""
+
+    name = "compiler-fails"
+    #: What the compiler says.
+    says = "no space left on device"
+
+    def do(self, fleet: Fleet, edge: str) -> None:
+        fleet.varnishadm(edge, "param.set", "cc_command", f'"echo {self.says}; exit 1"')
+
+    def undo(self, fleet: Fleet, edge: str) -> None:
+        if server.tcc_is_here():
+            fleet.varnishadm(edge, "param.set", "cc_command", f'"{server.TCC}"')
+        else:
+            fleet.varnishadm(edge, "param.reset", "cc_command")
 
 
 HURTS = (AgentDies(), AgentHangs(), CutOff(), ChildDies(), ManagerDies(), VarnishHangs())

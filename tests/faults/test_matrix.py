@@ -23,6 +23,7 @@ from tests.faults.hurts import (
     AgentDies,
     AgentHangs,
     ChildDies,
+    CompilerFails,
     CutOff,
     Hurt,
     MachineDies,
@@ -150,6 +151,26 @@ def untouched(fleet: Fleet, rollout: Rollout) -> None:
     """No host has let go of what was served when the rollout began."""
     assert all(builds(h) == set(rollout.before.serving) for h in fleet.hosts().values())
     assert pools(fleet) == rollout.pools
+
+
+def test_a_compiler_fails_at_the_offer(fleet: Fleet) -> None:
+    """The edge says so in the compiler's words and serves what it did; the default stays until it can load again."""
+    with fleet.clients.unharmed():
+        fleet.close_gate()
+        rollout = fleet.deploy(hold=True)
+        rollout.waits(S.INSTALLING, *HOSTS)
+        with fleet.at("offer", CompilerFails(), HURT):
+            fleet.open_gate()
+            fleet.until("it says why", lambda: CompilerFails.says in rollout.waits(S.OFFERING, HURT)[HURT])
+            assert CompilerFails.says in fleet.ack(HURT)["error"]
+            assert fleet.health(HURT) == 200
+            assert fleet.ask(HURT)[0] == rollout.default
+            assert fleet.ask(HURT, rollout.build) == (rollout.default, "retired"), "it does not know the offer"
+            assert fleet.ask(WELL, rollout.build)[0] == rollout.build, "the other edge offers it"
+            assert (fleet.plan.default, fleet.plan.ramp) == (rollout.default, None)
+        rollout.waits(S.RAMPING, "ramp")
+        rollout.ask("resume")
+        rollout.over(S.SWITCHED)
 
 
 def test_an_evicted_edge_returns_with_what_it_had(fleet: Fleet) -> None:

@@ -147,6 +147,35 @@ def test_buttons_say_what_they_do_and_the_audit_keeps_why(small: Site, open_tab:
     ]
 
 
+def test_a_verdict_moves_a_ramp_that_waits_for_one(small: Site, open_tab: Open) -> None:
+    tab = open_tab(small)
+    tab.forgiven = FAILED
+    page = tab.sign_in("deploy")
+    expect(page.get_by_role("button", name="Deploy…")).to_be_visible()
+    expect(page.get_by_role("button", name="Verdict…")).to_have_count(0)
+    number = small.fleet.begin("B", ramp=[10, 50], hold="verdict").number
+    page.get_by_role("button", name="Verdict…").click()
+    ask = page.get_by_role("dialog")
+    expect(ask).to_contain_text("The ramp waits at 10 % for somebody to say how B compares with A.")
+    ask.get_by_role("button", name="Give the verdict").click()  # none was chosen
+    expect(ask).to_be_visible()
+    ask.get_by_label("Verdict", exact=True).select_option("undecided")
+    ask.get_by_label("Reason").fill("too few requests")
+    ask.get_by_role("button", name="Give the verdict").click()
+    expect(page.get_by_text("verdict undecided: too few requests").first).to_be_visible()
+    page.get_by_role("button", name="Verdict…").click()
+    ask.get_by_label("Verdict", exact=True).select_option("pass")
+    ask.get_by_role("button", name="Give the verdict").click()
+    expect(page.get_by_text("Verdict on B at 10 %: pass.").last).to_be_visible()
+    expect(page.get_by_text("50 % of new pages get B").first).to_be_visible()
+    page.get_by_role("button", name="Verdict…").click()
+    ask.get_by_label("Verdict", exact=True).select_option("fail")
+    ask.get_by_label("Reason").fill("errors")
+    ask.get_by_role("button", name="Give the verdict").click()
+    assert small.fleet.until(number, "aborted", done=True).state == "aborted"
+    expect(page.get_by_role("button", name="Verdict…")).to_have_count(0)
+
+
 def test_a_token_that_only_reads_is_refused_in_the_services_own_words(small: Site, open_tab: Open) -> None:
     tab = open_tab(small)
     tab.forgiven = FAILED
