@@ -21,7 +21,7 @@ _log = log.get()
 
 #: Member changes are taken together: this long after the first, at random up to so much later, so that not all edges
 #: compile (and their new probes ask) at once; and not more often than every so many seconds.
-SETTLE, SPREAD, INTERVAL = 0.1, 0.1, 1.0
+SETTLE, SPREAD, INTERVAL = 0.05, 0.05, 1.0
 
 
 @dataclass

@@ -20,6 +20,9 @@ from vcl.own import included
 _RING = 40_000
 #: Hosts of one version up to which a ring picks them.
 _RING_HOSTS = 100
+#: What the name of each backend begins with: behind all other names, or the compiler would go through thousands of
+#: backends for each of those (see ``_hosts``).
+_BACKEND = "web_"
 #: By whether its hosts are known to be healthy.
 _PROBES = ({"name": "pr_health", "known": False}, {"name": "pr_known", "known": True})
 
@@ -93,8 +96,11 @@ def _director(name: str, fetch: str, comment: str, members: Sequence[tuple[str, 
 
 
 def _hosts(backends: Sequence[Mapping[str, object]], values: Mapping[str, object], known: Collection[str]) -> str:
+    """New hosts first, for they are probed in this order; of either kind the last in the alphabet first, for the
+    compiler keeps one sorted list of all names and goes through it from its beginning for each that it meets."""
     probes = [p for p in _PROBES if any((b["name"] in known) == p["known"] for b in backends)]
-    new_first = sorted(backends, key=lambda b: b["name"] in known)
+    backwards = sorted(backends, key=lambda b: str(b["name"]).lower(), reverse=True)
+    new_first = sorted(backwards, key=lambda b: b["name"] in known)
     return environment.get_template("hosts.vcl.j2").render(
         probes=probes,
         backends=[{**b, "probe": _PROBES[b["name"] in known]["name"]} for b in new_first],
@@ -128,7 +134,7 @@ def service(name: str, config: ServiceConfig, plan: Plan, sets: Sets, own: str =
             if mixed and (host.endpoint in taken or v not in plan.serving):
                 continue  # one slot restarted in place: the address may still be in the older version's set
             taken.add(host.endpoint)
-            backend = f"b_{symbol(v)}__{symbol(host.endpoint)}"
+            backend = f"{_BACKEND}{symbol(v)}__{symbol(host.endpoint)}"
             backends[backend] = (v, host.endpoint)
             members[v].append((backend, host))
             shown.append({"name": backend, "host": host.address, "port": host.port})

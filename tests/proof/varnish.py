@@ -60,7 +60,7 @@ def vcl(name: str, config: ServiceConfig, plan: Plan, sets: Sets, own: str = "")
         },
     )
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    named = {f"b_{v}__{e}": (v, e) for v, es in backends.items() for e in es}
+    named = {f"web_{v}__{e}": (v, e) for v, es in backends.items() for e in es}
     return Rendered(f"{render.prefix(name)}{digest}", text, named)
 
 
@@ -187,8 +187,8 @@ class Varnish:
         found = {}
         for version, endpoints in _routing(self.texts[name]).backends.items():
             for e in endpoints:
-                good = name in self._probed and self.up(e) and (name, f"b_{version}__{e}") not in self.marked
-                found[f"b_{version}__{e}"] = "healthy" if good else "sick"
+                good = name in self._probed and self.up(e) and (name, f"web_{version}__{e}") not in self.marked
+                found[f"web_{version}__{e}"] = "healthy" if good else "sick"
         return found
 
     def started(self, manager: int) -> str:

@@ -31,7 +31,7 @@ def skeleton(text: str) -> list[str]:
         if token["string"]:
             word = '""'
         elif token["name"]:
-            word = re.sub(r"^(b_|d_|pr_sick_d_|svc-).*?(\.[a-z_]+)?$", r"\1\2", word)
+            word = re.sub(r"^(web_|d_|pr_sick_d_|svc-).*?(\.[a-z_]+)?$", r"\1\2", word)
             word = re.sub(
                 r"^((?:be)?req\.http\.)(?!x-pinrail|Cookie|Accept|Sec-|X-|Auth|Upgrade|Conn|Cont|Trans|host).*",
                 r"\1",
