@@ -16,6 +16,8 @@ from hostagent.view import Reached, SlotView
 
 #: Which nginx, of which group, a pool's good answers were seen behind; by slot.
 Checked = Mapping[int, tuple[str, int]]
+#: Of what lies beside a release.
+_BESIDE = (".json", ".sig", ".contents")
 _SUFFIXES = (".tar.zst.part.ranges", ".tar.zst.part", ".tar.zst", ".json")
 
 
@@ -56,6 +58,15 @@ def archives(layout: Layout, service: str) -> tuple[frozenset[str], frozenset[st
         if suffix == ".tar.zst" and f"{build}.json" in names:
             complete.add(build)
     return frozenset(complete), frozenset(anything)
+
+
+def leftovers(layout: Layout, service: str, releases: Mapping[str, str]) -> frozenset[str]:
+    """Builds that are no release, and of which there is something where releases are: a kill in the middle of removing
+    or of unpacking one, or a signature of what was never unpacked."""
+    beside = layout.manifest(service, "x").parent
+    found = {f.name.removesuffix(suffix) for suffix in _BESIDE for f in beside.glob(f"[!.]*{suffix}")}
+    found |= {d.name for d in layout.releases(service).glob("[!.]*") if d.is_dir()}
+    return frozenset(found - releases.keys())
 
 
 def groups(processes: Iterable[Process]) -> dict[str, dict[int, list[Process]]]:

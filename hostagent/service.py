@@ -111,7 +111,7 @@ class ServiceAgent:
             releases=releases,
             unprepared=machine.unprepared(self._layout, self.service, releases, config),
             archives=complete,
-            downloads=anything,
+            downloads=anything | machine.leftovers(self._layout, self.service, releases),
         )
 
     def _enabled(self) -> Enabled | None:

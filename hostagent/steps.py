@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from hostagent.prepare import Prepare
 from hostagent.slots import Slots, SlotTrouble
 from hostagent.supervisor import Supervisor
 from hostagent.trust import Trust
-from hostagent.unpack import BadArchive, Earlier, Limits, unpack
+from hostagent.unpack import BadArchive, Earlier, Limits, discard, unpack
 from hostagent.users import Users
 
 #: Seconds that edges get to stop sending to a slot that was deregistered (inplace: they are not asked first).
@@ -127,7 +126,7 @@ class Steps:
             complete.unlink(missing_ok=True)
             held.unlink(missing_ok=True)
             self._environments.forget(self._service, build)
-            _discard(release)
+            discard(release)
         try:
             if found is None or found.digest != digest:
                 raise BadArchive("it was fetched for another digest")
@@ -146,9 +145,10 @@ class Steps:
         if holds is not None:
             write_atomic(held, holds.encode())
         failpoint.at(self._service, build, "unpack.held")
-        write_atomic(complete, found.encode())
+        # Before the release is complete, as nobody would come back for it: a kill in between costs work, but no bytes.
         self._kept.keep(build, archive, read_or_none(index_of(archive)))
         failpoint.at(self._service, build, "unpack.kept")
+        write_atomic(complete, found.encode())
         for leftover in self._layout.downloads(self._service, build):
             leftover.unlink(missing_ok=True)
 
@@ -226,7 +226,7 @@ class Steps:
         self._layout.install_log(self._service, build).unlink(missing_ok=True)
         release = self._layout.release(self._service, build)
         if release.exists():
-            _discard(release)
+            discard(release)
 
     @contextmanager
     def _sealed_anew(self, going: tuple[str, ...]) -> Iterator[None]:
@@ -244,11 +244,3 @@ class Steps:
         names = seals.unbroken(root, held)
         yield
         write_atomic(file, seals.anew(root, held, names).encode())
-
-
-def _discard(release: Path) -> None:
-    """Out of sight first: what is half removed is not a release."""
-    trash = release.with_name(f".trash-{release.name}")
-    shutil.rmtree(trash, ignore_errors=True)
-    release.rename(trash)
-    shutil.rmtree(trash)

@@ -30,11 +30,12 @@ from hostagent.stream import Framed, Plain
 from hostagent.tar import BadArchive, TarMember, TarReader
 from hostagent.twin import File
 
-__all__ = ["BadArchive", "Earlier", "Limits", "sweep", "sync", "unpack"]
+__all__ = ["BadArchive", "Earlier", "Limits", "discard", "sweep", "sync", "unpack"]
 
 #: Hands a file's content to what it is given, in pieces.
 Copy = Callable[[Callable[[bytes], object]], None]
 _PREFIX = ".unpacking-"
+_TRASH = ".trash-"
 _DEPTH_MAX = 64
 
 
@@ -83,10 +84,19 @@ def unpack(
     return contents
 
 
+def discard(release: Path) -> None:
+    """Out of sight first: what is half removed is not a release."""
+    trash = release.with_name(f"{_TRASH}{release.name}")
+    shutil.rmtree(trash, ignore_errors=True)
+    release.rename(trash)
+    shutil.rmtree(trash)
+
+
 def sweep(releases: Path) -> None:
-    """Remove what an unpacking that was killed left behind."""
-    for leftover in releases.glob(f"{_PREFIX}*"):
-        shutil.rmtree(leftover)
+    """Remove what an unpacking or a ``discard`` that was killed left behind."""
+    for prefix in (_PREFIX, _TRASH):
+        for leftover in releases.glob(f"{prefix}*"):
+            shutil.rmtree(leftover)
 
 
 def _verified(

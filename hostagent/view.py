@@ -49,5 +49,5 @@ class View:
     unprepared: frozenset[str] = frozenset()
     #: Complete archives on disk.
     archives: frozenset[str] = frozenset()
-    #: Builds of which there is anything left of a download.
+    #: Builds of which there is anything left of a download, or of what is no release any more, or not yet.
     downloads: frozenset[str] = frozenset()
