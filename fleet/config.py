@@ -37,7 +37,7 @@ def sentence(error: ValidationError) -> str:
     """All faults in one line: ``key: what is wrong; key: ...``."""
     parts = []
     for e in error.errors():
-        where = ".".join(str(p) for p in e["loc"]) or "(top)"
+        where = ".".join(str(p) for p in e["loc"] if p != "[key]") or "(top)"  # a key that is wrong says so itself
         what = "is not a known key" if e["type"] == "extra_forbidden" else e["msg"].removeprefix("Value error, ")
         parts.append(f"{where}: {what}")
     return "; ".join(parts)

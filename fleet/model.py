@@ -56,14 +56,21 @@ class Pin(Wire):
     retired: Literal["forced", "conflict"] = "forced"
 
 
+#: What a program can be given.
+Word = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+#: Of a URL, on the host that is asked.
+UrlPath = Annotated[str, Field(pattern=r"^/[\x21-\x7e]*$")]
+
+
 class Pool(Wire):
     """The processes of one version on one host."""
 
     #: argv, run in the release; ``{python}`` is its interpreter; told by SOCKET or PORT and PINRAIL_VERSION.
-    command: tuple[str, ...] = Field(default=("{python}", "serve.py"), min_length=1)
-    environment: dict[str, str] = Field(default_factory=dict)
+    command: tuple[Word, ...] = Field(default=("{python}", "serve.py"), min_length=1)
+    environment: dict[VariableName, Word] = Field(default_factory=dict)
     #: argv, run once in a fresh release before it starts; empty: a virtualenv where the release has requirements.txt.
-    install: tuple[str, ...] = ()
+    install: tuple[Word, ...] = ()
     #: Seconds that it may take.
     install_seconds: float = Field(default=300, gt=0, le=3600)
     processes: int = Field(default=2, ge=1, le=256)
@@ -81,7 +88,7 @@ class Health(Wire):
     #: Good answers in a row that a process must give before its pool is registered.
     good: int = Field(default=2, ge=1, le=100)
     #: URLs asked of each process before it is checked.
-    warm: tuple[str, ...] = ()
+    warm: tuple[UrlPath, ...] = ()
     #: Seconds between an edge's probes of one backend.
     interval: float = Field(default=1.0, ge=0.1, le=60)
     #: Share (percent) of a version's registered members that each edge must see healthy before the default may move.

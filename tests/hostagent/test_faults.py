@@ -110,6 +110,10 @@ def test_a_config_that_nginx_refuses(host: Host) -> None:
         ({"pool": {"processes": 0}}, "pool.processes"),
         ({"pool": {"command": []}}, "pool.command"),
         ({"pool": {"listen": "carrier pigeon"}}, "pool.listen"),
+        ({"pool": {"command": ["a\0b"]}}, "pool.command.0"),
+        ({"pool": {"environment": {"A B": "c"}}}, "pool.environment.A B"),
+        ({"health": {"path": "http://elsewhere/healthz"}}, "health.path"),
+        ({"health": {"warm": ["http://elsewhere/"]}}, "health.warm.0"),
     ],
 )
 def test_an_impossible_config_that_came_past_the_api_is_refused_by_its_key(

@@ -198,6 +198,23 @@ def test_what_the_wheelhouse_lacks_and_what_has_no_hash(bench: Bench, requiremen
     assert not environments.ready(bench.layout, "app", "b1", "b1", Pool())
 
 
+def test_a_command_sees_nothing_of_the_hosts_own_environment(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "PINRAIL_TOKEN", "LD_PRELOAD_OF_SOMEBODY", "https_proxy"):
+        monkeypatch.setenv(name, "a secret")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    bench.release("b1", {"f": "x"})
+    bench.prepare("b1", Pool(install=("sh", "-c", 'env > "$PINRAIL_INSTALL/seen"'), environment={"OWN": "1"}))
+    (seen,) = bench.layout.venvs.glob("*/seen")
+    names = {line.partition("=")[0] for line in seen.read_text().splitlines()}
+    assert "a secret" not in seen.read_text()
+    # PWD, SHLVL and _ are the shell's own.
+    assert {"PATH", "HOME", "LANG", "OWN", "PINRAIL_VERSION", "PINRAIL_INSTALL"} <= names
+    allowed = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "OWN", "PINRAIL_VERSION", "PINRAIL_INSTALL"}
+    assert {n for n in names - allowed if not n.startswith("LC_")} <= {"PWD", "OLDPWD", "SHLVL", "_"}
+
+
 def test_a_command_that_takes_too_long_is_ended_with_its_children(bench: Bench, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     bench.release("b1", {"x": ""})
