@@ -28,6 +28,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "eventlet": ("pinrail.local.s3server", "pinrail.local.s3auth"),
     "socket": (
         "barrier.service",
+        "edge.nginx.probes",
         "edge.sockets",
         "edge.varnish",
         "fleet.local_http",

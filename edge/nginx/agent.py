@@ -75,7 +75,7 @@ class Agent:
         self._fit: str | None = None
         #: What was rendered last, and from what.
         self._rendered: tuple[object, Configuration] | None = None
-        self._hosts = Hosts(probes, {name: self._catalog[name] for name in self._catalog}, clock)
+        self._hosts = Hosts(probes, {name: self._catalog[name] for name in self._catalog})
         self._driver = Driver(nginx, config.nginx.close_seconds, metrics.load, clock)
         self._revisit = Revisit(wake, config.every, clock)
         self._confirmed_at = clock()
@@ -131,6 +131,7 @@ class Agent:
     def _wants(self) -> tuple[list[Want], Configuration]:
         """What each service should be now, by the hosts that are well now."""
         began = self._clock()
+        self._hosts.look()
         wants, routes = [], []
         for name in self._catalog:
             s = self._catalog[name]
@@ -153,7 +154,7 @@ class Agent:
     def _part(self, name: str, s: Service) -> Part | None:
         s.faults.pop("nginx", None)
         try:
-            return renders.part(name, s.config, s.plan, self._hosts.well(name), self._place)
+            return renders.part(name, s.config, s.plan, self._hosts.taking(name), self._place)
         except Unprintable as e:
             s.faults["nginx"] = str(e)
             return None
@@ -269,6 +270,8 @@ class Agent:
         said = {"nginx": f"nginx refused the configuration: {refused}"} if refused else {}
         if hook := self._hooks.fault(service):
             said["hook"] = hook
+        if self._hosts.outage:
+            said["probes"] = self._hosts.outage
         return {**said, **self._catalog[service].faults}
 
     def _sentence(self, wants: Sequence[Want], look: Look) -> Said:

@@ -161,13 +161,15 @@ class Nginx:
     def flags(self) -> frozenset[str]:
         return frozenset(p.name for p in self._flags.iterdir() if not p.name.startswith("."))
 
-    def commit(self, service: str, staged: str) -> None:
-        """From the next request on the staged routing is in force."""
+    def commit(self, name: str, service: str, staged: str) -> None:
+        """From the next request on the staged routing of configuration ``name`` is in force."""
         (self._flags / render.commit_flag(service, staged)).touch()
+        (self._flags / render.changed_flag(name)).touch()
 
     def close_connections(self, name: str) -> None:
         """Answers of configuration ``name`` from now on ask the client to close its connection."""
         (self._flags / render.closing_flag(name)).touch()
+        (self._flags / render.changed_flag(name)).touch()
 
     def remove_flag(self, name: str) -> None:
         (self._flags / name).unlink(missing_ok=True)

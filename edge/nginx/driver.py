@@ -96,7 +96,7 @@ class Driver:
             match action:
                 case Commit(service, staged):
                     began = self._clock()
-                    self._nginx.commit(service, staged)
+                    self._nginx.commit(look.marker.name, service, staged)
                     self._took("switch", self._clock() - began)
                     _log.info("committed", service=service, routing=staged)
                 case Forget(flag):

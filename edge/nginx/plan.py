@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edge.nginx.look import Look
-from edge.nginx.render import Configuration, Part, closing_flag, commit_flag
+from edge.nginx.render import Configuration, Part, changed_flag, closing_flag, commit_flag
 from fleet.model import Ack
 
 NOT_ASKED = "not every host has been asked yet"
@@ -106,7 +106,9 @@ def _stale(look: Look, flags: frozenset[str]) -> frozenset[str]:
     """Of the commit flags: those that no configuration in use looks at. A worker that finishes looks at its own."""
     if look.leaving:
         return frozenset()
-    return frozenset(f for f in flags if "." in f) - _used(look)
+    left = flags & _used(look)
+    kept = left | {changed_flag(look.marker.name)} if left else left
+    return frozenset(f for f in flags if "." in f) - kept
 
 
 def red(

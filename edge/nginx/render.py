@@ -18,7 +18,7 @@ from edge import render
 from edge.members import Sets, wanted
 from edge.nginx.numbers import above, below
 from edge.render import Route
-from fleet.model import Plan, Ramp, ServiceConfig
+from fleet.model import Match, Plan, Preview, Ramp, ServiceConfig
 from nginx import Unprintable, environment, escaped, quoted
 
 __all__ = ["Configuration", "Part", "Place", "Unprintable", "configuration", "part"]
@@ -87,6 +87,11 @@ def commit_flag(service: str, staged: str) -> str:
 
 def closing_flag(name: str) -> str:
     return f"closing.{name}"
+
+
+def changed_flag(name: str) -> str:
+    """Without it, configuration ``name`` looks at none of its other flags."""
+    return f"changed.{name}"
 
 
 def _variable(service: str) -> str:
@@ -175,8 +180,47 @@ def part(service: str, config: ServiceConfig, plan: Plan, healthy: Sets, place: 
         "committed": f"{place.flags}/{commit_flag(service, staged)}" if staged else None,
         "current": key(config, plan),
     }
+    values["plain_re"] = _plain(config)
+    values["lanes"] = _lanes(service, plan, previews, serving) if sides else []
     name = _hash(json.dumps(values, sort_keys=True, default=lambda m: m.model_dump()))
     return Part(service, name, key(config, plan), staged, values | {"part": name, "staged": staged})
+
+
+#: A cookie of ours, but for the version in it.
+_COOKIE = r"[0-9]{1,9}\.%s\.[0-9]{1,4}"
+
+
+def _lanes(
+    service: str, plan: Plan, previews: Sequence[Preview], serving: Mapping[str, bool]
+) -> list[dict[str, object]]:
+    """Kinds of requests of which all is known beforehand but who sent them; every other goes through the table: one
+    whose header or cookie names a version, one that names none, a document of this generation, a newcomer's."""
+    default, ramp = str(plan.default), plan.ramp.version if plan.ramp else None
+
+    def lane(name: str, version: str, says: str, **more: object) -> dict[str, object]:
+        status = "current" if version == default else "ramp" if version == ramp else "previous"
+        fixed = {"name": name, "version": version, "says": says, "status": status, "doc": "", "named": False}
+        return fixed | {"upstream": _upstream(service, version), "cookie_re": "", "cookie": ""} | more
+
+    # Who asks for a preview's version may ask for the preview. What has no host may be gone.
+    plain = [v for v in plan.serving if (serving[v] or v == default) and v not in {p.version for p in previews}]
+    lanes = [
+        lane(f"exact{n}", v, f"exact {v} -", named=True, cookie_re="=" + _COOKIE % escaped(v))
+        for n, v in enumerate(sorted(plain, key=lambda v: v != default))
+    ]
+    lanes.append(lane("default", default, "default - -"))
+    if ramp is None:
+        made = f"{plan.generation}.{default}"
+        lanes.append(lane("document", default, "default - -", doc="d", cookie_re=rf"d={escaped(made)}\.[0-9]{{1,4}}"))
+        lanes.append(lane("newcomer", default, "default - -", doc="d", cookie=made))
+    return lanes
+
+
+def _plain(config: ServiceConfig) -> str:
+    """An address that is no asset's and has no parameter of the pin's name, and the protocol."""
+    assets = "|".join(escaped(path) for path in sorted(set(config.immutable)))
+    unless = f"(?!{assets})" if assets else ""
+    return rf"{unless}/(?:[^?& ]++|[?&](?!{escaped(config.pin.query)}=))*+ HTTP/1\.[01]"
 
 
 def _upstreams(service: str, plan: Plan, versions: Sequence[str], healthy: Sets) -> list[dict[str, object]]:
@@ -203,6 +247,8 @@ def configuration(parts: Sequence[Part], routes: Sequence[Route], place: Place) 
             name=name,
             services=services,
             routes=render.rules(routes),
+            everywhere=_everywhere(parts, routes),
+            hosts=_hosts(parts, routes),
             internal=_INTERNAL,
             any_staged=any(p.staged for p in parts),
             directory=place.directory,
@@ -220,3 +266,24 @@ def configuration(parts: Sequence[Part], routes: Sequence[Route], place: Place) 
 
     name = _hash(text("-"))
     return Configuration(name, text(name), tuple(parts))
+
+
+def _everywhere(parts: Sequence[Part], routes: Sequence[Route]) -> str | None:
+    """The variable of the one service that every request belongs to, if there is one."""
+    if [m for r in routes for m in r.match] != [Match()]:
+        return None
+    return next((str(p.values["var"]) for p in parts if p.service == routes[0].service), None)
+
+
+def _hosts(parts: Sequence[Part], routes: Sequence[Route]) -> list[dict[str, str]]:
+    """Hosts all of whose paths belong to one service; what asks for them by their plain name is told by that alone."""
+    variables = {p.service: str(p.values["var"]) for p in parts}
+    found: dict[str, list[tuple[str, str]]] = {}
+    for r in routes:
+        for m in r.match:
+            found.setdefault(m.host.lower(), []).append((m.path, r.service))
+    return [
+        {"host": host, "var": variables[rules[0][1]]}
+        for host, rules in sorted(found.items())
+        if "*" not in host and len(rules) == 1 and rules[0][0] == "/" and rules[0][1] in variables
+    ]

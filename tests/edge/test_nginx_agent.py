@@ -245,6 +245,23 @@ def test_a_dead_host_takes_no_requests_and_comes_back(world: World, edge: Edge) 
     assert len(other.asked) > seen
 
 
+def test_where_no_host_is_heard_those_that_served_serve_on(world: World, edge: Edge) -> None:
+    first(world, edge)
+    world.host("A")
+    eventually("both take requests", lambda: edge.ack().healthy == {"A": 2}, 60)
+    eventually("and are loaded", lambda: not Nginx(edge.config).look().leaving and edge.acked(1), 60)
+    for backend in world.backends:
+        backend.hangs.set()
+    eventually("nobody is heard, and it is said", lambda: "probes: kept the 2 " in (edge.ack().error or ""), 60)
+    assert edge.ack().healthy == {"A": 0}
+    assert _counted(edge, 'kind="probes"') == 1
+    assert all(edge.ask("/api").status == 200 for _ in range(6))
+    world.backends[0].hangs.clear()
+    eventually("who is heard again is believed", lambda: edge.ack().healthy == {"A": 1} and not edge.ack().error, 60)
+    world.backends[1].hangs.clear()
+    eventually("all is well", lambda: edge.ack().healthy == {"A": 2} and edge.health() == 200, 60)
+
+
 def _asks(edge: Edge, backend: object) -> int:
     asked = backend.asked  # type: ignore[attr-defined]
     before = len(asked)

@@ -75,6 +75,14 @@ def test_flags_of_older_configurations_go_when_nobody_looks_at_them_any_more() -
     assert decide(WANT, CONFIGURATION, look(leaving=frozenset({7})), stale) == ()
 
 
+def test_a_configuration_looks_at_its_flags_for_as_long_as_it_has_any() -> None:
+    changed = render.changed_flag(CONFIGURATION.name)
+    assert decide(WANT_NEXT, NEXT, look(COMMITTED), frozenset({FLAG, changed})) == (Reload(NEXT),)
+    assert decide(WANT, CONFIGURATION, look(), frozenset({changed})) == (Forget(changed),)
+    of_another = render.changed_flag(NEXT.name)
+    assert decide(WANT_NEXT, NEXT, look(COMMITTED), frozenset({FLAG, of_another})) == (Forget(of_another),)
+
+
 def test_connections_are_kept_again_where_a_reload_is_not_wanted_any_more() -> None:
     closing = render.closing_flag(CONFIGURATION.name)
     assert decide(WANT, CONFIGURATION, look(), frozenset({closing})) == (Forget(closing),)

@@ -53,7 +53,7 @@ def refuses(request: Request) -> bool:
     hosts = [v for k, v in request.headers if k.lower() == "host"]
     return bool(
         b"\0" in path
-        or any("\t" in h or ".." in h for h in hosts)
+        or any("\t" in h or ".." in h for h in (*hosts, request.authority))
         or request.method != request.method.upper()
         or len(hosts) > 1
         or (request.target != request.written and re.search(r":[^:\]]*[^0-9:\]][^:\]]*$", request.authority))
