@@ -71,13 +71,13 @@ class Head:
     rollout_version: int = 0
     lock_version: int | None = None
     queue: Queue | None = None
+    turns: Mapping[str, Turn] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Snapshot(Head):
     """One service, with all that its hosts and edges say."""
 
-    turns: Mapping[str, Turn] = field(default_factory=dict)
     hosts: Mapping[str, HostStatus] = field(default_factory=dict)
     acks: Mapping[str, Ack] = field(default_factory=dict)
     members: Mapping[str, int] = field(default_factory=dict)
@@ -142,30 +142,29 @@ def _queue(zk: ZooKeeper, service: str, *, watch: bool) -> Queue | None:
     return Queue(place.version, parse(Rollout, node, path), node.version) if node else Queue(place.version, None)
 
 
-def read_head(zk: ZooKeeper, service: str, *, watch: bool) -> Head | None:
-    """None where ``service`` is not configured. ``watch``: changes wake the session's owner."""
-    config = zk.get(paths.config(service), watch=watch)
-    return None if config is None else _head(zk, service, config, watch=watch)
-
-
-def read(zk: ZooKeeper, recall: Recall, service: str, *, watch: bool) -> Snapshot | None:
-    """Everything about ``service``, as ``read_head`` and beyond.
+def read_head(zk: ZooKeeper, recall: Recall, service: str, *, watch: bool) -> Head | None:
+    """None where ``service`` is not configured. ``watch``: changes wake the session's owner.
 
     ``recall`` is of the same session: what thousands say (acks, hosts, turns) is asked of ZooKeeper where it changed.
     """
+    config = zk.get(paths.config(service), watch=watch)
+    return None if config is None else _head(zk, recall, service, config, watch=watch)
+
+
+def read(zk: ZooKeeper, recall: Recall, service: str, *, watch: bool) -> Snapshot | None:
+    """Everything about ``service``, as ``read_head`` and beyond."""
     config = zk.get(paths.config(service), watch=watch)
     if config is None:
         return None
     # Acks before the plan: an ack then never speaks of a plan that is newer than the one it is compared with.
     acks = recall.below(paths.acks(service), _ack)
     hosts = recall.below(paths.hosts(service), _host)
-    turns = recall.below(paths.turns(service), _turn)
-    head = _head(zk, service, config, watch=watch)
+    head = _head(zk, recall, service, config, watch=watch)
     registered = members(recall, head)
     # The roster after plan and acks: an edge that joined before this plan was written is then on it, and one that
     # joined since turns green only by a plan that it reads after joining.
     fleet = read_fleet(zk, watch=watch)
-    return Snapshot(**vars(head), turns=turns, hosts=hosts, acks=acks, members=registered, fleet=fleet)
+    return Snapshot(**vars(head), hosts=hosts, acks=acks, members=registered, fleet=fleet)
 
 
 def members(recall: Recall, head: Head) -> dict[str, int]:
@@ -174,7 +173,8 @@ def members(recall: Recall, head: Head) -> dict[str, int]:
     return {v: len(recall.children(paths.serverset(head.service, v))) for v in wanted}
 
 
-def _head(zk: ZooKeeper, service: str, config: Node, *, watch: bool) -> Head:
+def _head(zk: ZooKeeper, recall: Recall, service: str, config: Node, *, watch: bool) -> Head:
+    turns = recall.below(paths.turns(service), _turn)
     lock = zk.get(paths.active_rollout(service), watch=watch)
     path = paths.rollout(service, lock_number(lock, paths.active_rollout(service))) if lock else ""
     active = zk.get(path, watch=watch) if lock else None
@@ -197,4 +197,5 @@ def _head(zk: ZooKeeper, service: str, config: Node, *, watch: bool) -> Head:
         rollout_version=active.version if active else 0,
         lock_version=lock.version if lock else None,
         queue=_queue(zk, service, watch=watch),
+        turns=turns,
     )

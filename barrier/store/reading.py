@@ -58,7 +58,7 @@ class Store:
         return found
 
     def head(self, service: str) -> Head:
-        found = snapshot.read_head(self.zk, service, watch=False)
+        found = snapshot.read_head(self.zk, self.recall, service, watch=False)
         if found is None:
             raise self._unknown(service)
         return found
