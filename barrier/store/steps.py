@@ -29,6 +29,8 @@ def change(
         store.must_be_at(service, snap.plan, expected_epoch)
         if fence is None or snap.plan_version is None:
             raise ZooKeeperTrouble("no replica of the barrier service has led yet: try again")
+        if operation == "withdraw" and version not in snap.plan.serving:
+            return _withdrawn(snap, version)
         after = _operate(snap, operation, version).model_copy(update={"updated_by": by.name, "rollout": None})
         write = Set(paths.plan(service), after.encode(), snap.plan_version)
         try:
@@ -47,6 +49,14 @@ def change(
             continue
         return after
     raise ZooKeeperTrouble(f"the plan of {service} keeps changing under this request: try again")
+
+
+def _withdrawn(snap: Head, version: str) -> Plan:
+    """The plan as it is, where ``version`` was withdrawn before. Refused where it was never served."""
+    if version in snap.plan.retired:
+        return snap.plan
+    served = ", ".join(snap.plan.serving) or "nothing"
+    raise Refused("conflict", f"{version} is not served: {served} is", serving=list(snap.plan.serving))
 
 
 def _operate(snap: Head, operation: str, version: str) -> Plan:

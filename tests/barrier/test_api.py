@@ -194,6 +194,9 @@ def test_a_job_can_drive_the_steps_itself(http: Http, small: Fleet) -> None:
     barrier = plan("withdraw", "A").json()
     wait = http("GET", f"/v1/services/shop/barriers/{barrier['id']}?wait=10").json()
     assert (barrier["id"].startswith("drained-"), wait["met"]) == (True, True)
+    assert plan("withdraw", "A").json() == wait, "it is so already: the same barrier, and no new epoch"
+    never = plan("withdraw", "Z")
+    assert (never.status_code, never.json()["detail"]) == (409, "Z is not served: B is")
     assert plan("default", "A").status_code == 409
     barrier = plan("offer", "A").json()
     assert http("GET", f"/v1/services/shop/barriers/{barrier['id']}?wait=10").json()["met"]
