@@ -46,7 +46,8 @@ class Driver:
         self._health: dict[str, dict[str, str]] = {}
         #: Service -> (version, endpoint) -> is it healthy, as what is ready has seen it last.
         self._hosts: dict[str, dict[tuple[str, str], bool]] = {}
-        self._marked: set[tuple[str, str]] = set()
+        #: VCL -> its backends that are marked sick; of those VCLs of which that is known.
+        self._marked: dict[str, set[str]] = {}
         #: Discarded VCLs: since when; and those that were overdue and have been seen to.
         self._drains: dict[str, float] = {}
         self._cut: set[str] = set()
@@ -67,7 +68,7 @@ class Driver:
         now = self._clock()
         self._refused = {n: (text, at) for n, (text, at) in self._refused.items() if now < at + AGAIN}
         self._probe(wants, look, now)
-        self._marked = {(vcl, b) for vcl, b in self._marked if vcl in self._since}
+        self._marked = {vcl: marked for vcl, marked in self._marked.items() if vcl in self._since}
         overdue = self._drain(wants, look, now)
         refused = {n: text for n, (text, _) in self._refused.items()}
         return Observed(
@@ -117,7 +118,7 @@ class Driver:
 
     def _new_processes(self, look: Look) -> None:
         """Another manager or child: nothing that was known of health holds any more, and earlier acks are void."""
-        self._ready, self._since, self._drains, self._marked, self._cut = set(), {}, {}, set(), set()
+        self._ready, self._since, self._drains, self._marked, self._cut = set(), {}, {}, {}, set()
         self._hosts = {}
         self._incarnation = f"{self._start_id}/{look.manager}@{self._varnish.started(look.manager)}/{look.child}"
         panic = self._varnish.panic()
@@ -137,14 +138,19 @@ class Driver:
         return actions
 
     def mark(self, wants: Sequence[Want], left: Mapping[str, frozenset[tuple[str, str]]]) -> None:
-        """A member that ``left`` gets no new request from now on; the compile without it follows in its time."""
+        """A member that ``left`` gets no new request from now on; the compile without it follows in its time. What an
+        earlier agent marked in a VCL that it left behind is known from Varnish."""
         for w in wants:
             for r in (*w.current, *w.staged):
-                for backend, at in r.backends.items() if r.name in self._health else ():
-                    marked = (r.name, backend) in self._marked
-                    if (at in left[w.service]) != marked:
-                        _told(partial(self._varnish.mark, r.name, backend, "auto" if marked else "sick"))
-                        self._marked ^= {(r.name, backend)}
+                if r.name not in self._health:
+                    continue
+                if r.name not in self._marked:
+                    self._marked[r.name] = set(self._varnish.held_sick(r.name))
+                marked = self._marked[r.name]
+                gone = {backend for backend, at in r.backends.items() if at in left[w.service]}
+                for backend in sorted(marked ^ gone):
+                    _told(partial(self._varnish.mark, r.name, backend, "sick" if backend in gone else "auto"))
+                    marked ^= {backend}
 
     def apply(self, actions: Sequence[Action], look: Look) -> None:
         """In order. VarnishTrouble where Varnish is not as it looked; what it refused to compile is remembered."""
@@ -192,6 +198,7 @@ class Driver:
             words = "Varnish refused a VCL; the last good one serves on"
             _log.error(words, service=_service(vcl.name), vcl=vcl.name, error=e.text.strip())
             return
+        self._marked.setdefault(vcl.name, set())  # it is new: nobody can have marked anything in it
         seconds = self._clock() - began
         self._took("compile", seconds)
         _log.info("loaded", service=_service(vcl.name), vcl=vcl.name, seconds=f"{seconds:.3f}")

@@ -12,6 +12,7 @@ import json
 import secrets
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,11 @@ class Varnish:
 
     def health(self, vcl: str) -> dict[str, str]:
         """Backend -> ``healthy`` or ``sick``, of one VCL; nothing where there is no such VCL."""
-        answer = self._json("backend.list", "-j", f"{vcl}.*")
-        found: dict[str, str] = {}
-        for full, facts in (answer[0] if answer else {}).items():
-            name = str(full).removeprefix(f"{vcl}.")
-            if facts.get("type") == "backend" and name != full:
-                found[name] = _state(facts)
-        return found
+        return {name: _state(facts) for name, facts in self._backends(vcl)}
+
+    def held_sick(self, vcl: str) -> frozenset[str]:
+        """The backends of one VCL that are sick because somebody ordered it (``mark``), whatever their probes find."""
+        return frozenset(name for name, facts in self._backends(vcl) if facts.get("admin_health") == "sick")
 
     def started(self, manager: int) -> str:
         """When the manager was started, as the kernel counts; "" where its /proc is not to be seen from here."""
@@ -112,6 +111,13 @@ class Varnish:
         self._rest = b""
 
     # -- answers --
+
+    def _backends(self, vcl: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        answer = self._json("backend.list", "-j", f"{vcl}.*")
+        for full, facts in (answer[0] if answer else {}).items():
+            name = str(full).removeprefix(f"{vcl}.")
+            if facts.get("type") == "backend" and name != full:
+                yield name, facts
 
     def _processes(self) -> tuple[int, int | None]:
         facts = self._json("pid", "-j")[0]

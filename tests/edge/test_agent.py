@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
-from edge.varnish import VarnishTrouble
+from edge import server
+from edge.varnish import Varnish, VarnishTrouble
 from fleet import paths
 from fleet.model import Health, Plan, ServiceConfig, Staged
 from tests.conftest import ZooKeeperServer, eventually, free_port
@@ -190,6 +192,21 @@ def test_a_host_that_leaves_gets_no_request_even_before_the_compile(world: World
         assert edge.ask("/").status == 200
     assert not others[0].asked
     eventually("and then gone", lambda: edge.ack().members == {"A": 3})
+
+
+def test_a_host_that_comes_back_is_used_though_the_agent_that_marked_it_is_dead(world: World, edge: Edge) -> None:
+    """An agent marks who leaves, and may be killed before it has loaded a VCL without them."""
+    first(world, edge)
+    world.host("A")
+    eventually("both are used", lambda: edge.ack().healthy == {"A": 2})
+    edge.kill("run")
+    vcl = next(v.target for v in edge.look().vcls if v.target)
+    with contextlib.closing(Varnish(edge.config.varnish.admin, server.secret_file(edge.config))) as varnish:
+        backend = min(varnish.health(vcl))
+        varnish.mark(vcl, backend, "sick")
+        assert varnish.held_sick(vcl) == {backend}
+    edge.start("run")
+    eventually("both are used again", lambda: edge.acked(1) and edge.ack().healthy == {"A": 2})
 
 
 def test_a_newcomer_costs_the_others_nothing_even_if_varnish_starts_anew(world: World, edge: Edge) -> None:

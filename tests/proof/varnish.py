@@ -191,6 +191,9 @@ class Varnish:
                 found[f"web_{version}__{e}"] = "healthy" if good else "sick"
         return found
 
+    def held_sick(self, name: str) -> frozenset[str]:
+        return frozenset(backend for vcl, backend in self.marked if vcl == name)
+
     def started(self, manager: int) -> str:
         return str(manager)
 
@@ -233,6 +236,7 @@ class Varnish:
             replace(v, status="discarded") if v.name == name else v for v in self.vcls if v.name != name or busy
         ]
         self._probed.discard(name)
+        self.marked = {(vcl, backend) for vcl, backend in self.marked if vcl != name}
 
     def close(self) -> None:
         """Nothing to close."""
