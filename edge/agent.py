@@ -115,10 +115,14 @@ class Agent:
         return self._report.sentence(wants, seen)
 
     def _alone(self) -> str:
-        """Without ZooKeeper hosts still die and come back, and the page must be red where none is left: all that a
-        cycle does but for what it reads and says. What there is to be said of that."""
+        """Without ZooKeeper nothing moves, but hosts still die and come back (Varnish sees to that), and the page must
+        be red where none is left. What there is to be said of it."""
+        wants = self._renderings.wants(self._catalog)
         try:
-            self._converge(self._renderings.wants(self._catalog), tell=False)
+            seen = self._driver.observe(wants)
+            why_red = self._why_red(wants, seen, alone=True)
+            self._know_roots(wants, seen.look, why_red)
+            self._driver.apply(plan.colour(wants, seen.look, self._memory(seen), why_red), seen.look)
         except VarnishTrouble as e:
             return f"; {e}"
         return ""
@@ -140,19 +144,18 @@ class Agent:
         wants = [self._renderings.current(name, self._catalog[name]) for name in services]
         self._tell_hooks(wants, self._driver.commit(wants))
 
-    def _converge(self, wants: Sequence[Want], *, tell: bool = True) -> Observed:
-        """Do what there is to do, looking before each step. Acknowledges after commits, and at the end (``tell``)."""
-        acked = not tell
+    def _converge(self, wants: Sequence[Want]) -> Observed:
+        """Do what there is to do, looking before each step. Acknowledges after commits, and at the end."""
+        acked = False
         left = {w.service: self._catalog[w.service].left for w in wants}
         for _ in range(_ROUNDS):
             seen = self._driver.observe(wants)
             self._driver.mark(wants, left)
-            why_red = self._why_red(wants, seen, alone=not tell)
+            why_red = self._why_red(wants, seen, alone=False)
             self._know_roots(wants, seen.look, why_red)
             step = plan.decide(wants, seen.look, self._memory(seen), why_red)
             if not step.actions:
-                if tell:
-                    self._acknowledge(wants, seen)
+                self._acknowledge(wants, seen)
                 if step.waiting:
                     self._revisit.within(0.05)
                 return seen

@@ -164,6 +164,11 @@ def decide(wants: Sequence[Want], look: Look, memory: Memory, why_red: str | Non
     return Step((), waiting)
 
 
+def colour(wants: Sequence[Want], look: Look, memory: Memory, why_red: str | None) -> tuple[Action, ...]:
+    """What makes the health page what it must be, and changes nothing else."""
+    return _root(wants, look, memory, why_red, loaded(look), targets(look))
+
+
 def commits(wants: Sequence[Want], look: Look, ready: frozenset[str]) -> tuple[Action, ...]:
     """For each service the newest that is ``ready``, where something else is in use. Compiles nothing."""
     have, points = loaded(look), targets(look)
