@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.barrier.conftest import Fleet
 from tests.barrier.http import CONFIG, Http, write_tokens
@@ -31,35 +30,6 @@ def test_tokens_decide_who_may_do_what(http: Http, tokens: Path) -> None:
     tokens.write_text("nonsense")  # and a bad file changes nothing
     assert http("GET", "/v1/services", token="changed").status_code == 200
     assert http("GET", "/healthz").json() == {"status": "ok"}
-
-
-@pytest.mark.parametrize(
-    ("fields", "where"),
-    [
-        ({"ports": [0, 8001]}, "ports.0"),
-        ({"ports": [8000, 65536]}, "ports.1"),
-        ({"ports": [8000, 8000]}, "ports"),
-        ({"ports": [8000]}, "ports"),
-        ({"strategy": "blue"}, "strategy"),
-        ({"runner": "podman"}, "runner"),
-        ({"pool": {"processes": 0}}, "pool.processes"),
-        ({"pool": {"processes": 257}}, "pool.processes"),
-        ({"pool": {"command": []}}, "pool.command"),
-        ({"pool": {"command": ["a\0b"]}}, "pool.command.0"),
-        ({"pool": {"listen": "carrier pigeon"}}, "pool.listen"),
-        ({"pool": {"environment": {"A B": "c"}}}, "pool.environment.A B"),
-        ({"health": {"path": "http://elsewhere/healthz"}}, "health.path"),
-        ({"health": {"warm": ["http://elsewhere/"]}}, "health.warm.0"),
-        ({"body_bytes": -1}, "body_bytes"),
-    ],
-)
-def test_a_service_that_no_host_could_run_is_refused_by_its_key(
-    http: Http, fields: dict[str, object], where: str
-) -> None:
-    refused = http("PUT", "/v1/services/shop/config", role="admin", body=fields)
-    assert refused.status_code == 422
-    assert refused.json()["detail"].startswith(where), refused.json()
-    assert http("GET", "/v1/services/shop").status_code == 404, "and nothing is kept of it"
 
 
 def test_every_error_says_what_there_is_instead(http: Http) -> None:
