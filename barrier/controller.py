@@ -34,7 +34,7 @@ STEPS_AT_ONCE = 20
 TURNS_AT_ONCE = 500
 #: Hosts that a line of the log names.
 NAMED = 20
-#: Seconds after which a host that vanished in its turn counts as failed. A restart of its agent takes less.
+#: Seconds after which a host that is away or down in its turn counts as failed. A restart of its agent takes less.
 LOST_SECONDS = 30.0
 
 
@@ -185,13 +185,14 @@ class Controller:
             hosts=hosts,
             turns=snap.turns,
             members=snap.members,
+            missed=snap.missed_of("default"),
             held=not isinstance(rollout.hold, str) and now - began[2] >= rollout.hold,
             lost=self._lost(snap, now),
         )
 
     def _lost(self, snap: Snapshot, now: float) -> frozenset[str]:
-        """Hosts that hold a turn and have been away for a while."""
-        absent = {(snap.service, n) for n in snap.turns if n not in snap.hosts}
+        """Hosts that hold a turn and have been away, or down after it was done, for a while."""
+        absent = {(snap.service, n) for n in snap.missed}
         self._away = {k: t for k, t in self._away.items() if k[0] != snap.service or k in absent}
         for key in absent:
             self._away.setdefault(key, now)
@@ -258,7 +259,7 @@ class Controller:
         grant: dict[str, Turn] = {}
         revoke: list[str] = []
         for role in ("default", *snap.roles):
-            enabled = snap.roles.get(role, snap.enabled)
+            enabled = snap.enabled_of(role)
             hosts = snap.hosts_of(role)
             changes = turns.decide(
                 enabled.serial,
@@ -267,6 +268,7 @@ class Controller:
                 snap.config.waves,
                 granting=granting,
                 everyone=snap.plan.default is None,
+                down=snap.down,
                 lost=lost,
             )
             grant |= dict.fromkeys(changes.grant, Turn(serial=enabled.serial))

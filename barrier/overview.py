@@ -152,19 +152,21 @@ def host_lines(snap: Snapshot) -> list[HostLine]:
     lines = [_host(snap, name, status) for name, status in snap.hosts.items()]
     for name in snap.turns.keys() - snap.hosts.keys():
         gone = HostLine(
-            name=name, role="default", address="", slots=[], state="gone", why="went away during its turn", turn=True
+            name=name, role="default", address="", slots=[], state="gone", why=turns.missed(None), turn=True
         )
         lines.append(gone)
     return sorted(lines, key=lambda h: (_FIRST[h.state], h.name))
 
 
 def _host(snap: Snapshot, name: str, status: HostStatus) -> HostLine:
-    serial = snap.roles.get(status.role, snap.enabled).serial
+    serial = snap.enabled_of(status.role).serial
     held = snap.turns.get(name)
     turn = held is not None and held.serial >= serial
     state: HostIs
     if turns.failed(status, serial) or (status.error and status.serial >= serial):
         state, why = "failed", status.error
+    elif name in snap.missed:
+        state, why = "failed", turns.missed(status)
     elif status.serial >= serial:
         state, why = "ready", None
     elif turn:

@@ -44,6 +44,7 @@ def waiting(snap: Snapshot, rollout: Rollout) -> list[Waiting]:
         hosts=snap.hosts_of("default"),
         turns=snap.turns,
         members=snap.members,
+        missed=snap.missed_of("default"),
     )
     return [Waiting(who=m.who, why=m.why) for m in view.observe(looked).missing]
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from pydantic import ValidationError
 
+from barrier import turns as turning
 from barrier.predicates import Edges
 from fleet import paths
 from fleet.config import sentence
@@ -86,6 +88,31 @@ class Snapshot(Head):
     @property
     def edges(self) -> Edges:
         return Edges(self.fleet.roster, frozenset(self.fleet.alive), self.acks)
+
+    @cached_property
+    def down(self) -> frozenset[str]:
+        """Hosts that lack what they should serve, by ``turns.down``."""
+        found: set[str] = set()
+        for role in ("default", *self.roles):
+            found |= turning.down(self.enabled_of(role), self.hosts_of(role), self.config.health)
+        return frozenset(found)
+
+    @cached_property
+    def missed(self) -> frozenset[str]:
+        """Hosts that hold a turn and are away, or have done it and are down since."""
+        found = {n for n in self.turns if n not in self.hosts}
+        for n in self.down & self.turns.keys():
+            if (host := self.hosts[n]).serial >= self.enabled_of(host.role).serial:
+                found.add(n)
+        return frozenset(found)
+
+    def missed_of(self, role: str) -> frozenset[str]:
+        """A host that is away has no role to look at, and counts as one of the default role."""
+        hosts = self.hosts_of(role)
+        return frozenset(n for n in self.missed if n in hosts or (role == "default" and n not in self.hosts))
+
+    def enabled_of(self, role: str) -> Enabled:
+        return self.roles.get(role, self.enabled)
 
     def hosts_of(self, role: str) -> dict[str, HostStatus]:
         """Hosts that follow that role's ``enabled``; a role without one of its own follows the default."""

@@ -4,6 +4,11 @@ The limit (restart concurrency) counts hosts that are in their turn and not done
 it, to try again, without counting: what it had to lose it has lost. A host that vanished in its turn goes on
 counting, so that a release which kills its hosts does not walk through the fleet, until it is given up (``lost``): then
 it is a failure like others, and too many of those pause the rollout.
+
+A turn that is done lasts until everybody has had one, and for the same reason: a release may kill its host, or its own
+processes, only after it was found well. Such a host counts as one that is not done yet, and is given up as such.
+
+So what serves is never less than all hosts but the limit and the failures that are tolerated.
 """
 
 from __future__ import annotations
@@ -11,7 +16,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from fleet.model import HostStatus, Turn, Waves
+from fleet.model import Enabled, Health, HostStatus, SlotState, Turn, Waves
+
+_SERVES = (SlotState.SERVING, SlotState.DEGRADED)
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,24 @@ def failed(host: HostStatus, serial: int) -> bool:
     return host.error is not None and host.failed_serial == serial and host.serial < serial
 
 
+def down(enabled: Enabled, hosts: Mapping[str, HostStatus], health: Health) -> frozenset[str]:
+    """Hosts that lack something: where they are done, any of the builds that they should serve; else all of them."""
+    builds = {b.build for b in enabled.builds}
+    found = []
+    for name, host in hosts.items():
+        serves = [s.build for s in host.slots if s.state in _SERVES and health.enough(s.live, s.processes)]
+        if not (builds.issubset(serves) if host.serial >= enabled.serial else serves):
+            found.append(name)
+    return frozenset(found)
+
+
+def missed(host: HostStatus | None) -> str:
+    """Why a host that was in its turn counts as one that is not done."""
+    if host is None:
+        return "went away during its turn"
+    return host.error or "does not serve any more what it had started"
+
+
 def decide(
     serial: int,
     hosts: Mapping[str, HostStatus],
@@ -37,22 +62,27 @@ def decide(
     *,
     granting: bool = True,
     everyone: bool = False,
+    down: Collection[str] = (),
     lost: Collection[str] = (),
 ) -> Changes:
     """Turns to give and to take back for ``serial``.
 
     ``granting`` False: give none (the rollout is paused). ``everyone``: all at once, as nothing is served that could
-    suffer. ``lost``: hosts that have been away for so long that they count as failed.
+    suffer. ``down``: as that function says; who has nothing to lose comes first. ``lost``: hosts that have been away or
+    down for so long that they count as failed.
     """
-    over = {
-        name
-        for name, turn in turns.items()
-        if turn.serial < serial or (name in hosts and hosts[name].serial >= turn.serial)
-    }
+    held = {name for name, turn in turns.items() if turn.serial >= serial}
+    done = {name for name in held if name in hosts and hosts[name].serial >= turns[name].serial}
+    waiting = [name for name, host in hosts.items() if host.serial < serial and name not in held]
+    over = turns.keys() - held | (done if not waiting else set())
     if not granting or serial < 1:
         return Changes(revoke=tuple(sorted(over)))
-    holding = turns.keys() - over
-    busy = sum(1 for n in holding if (not failed(hosts[n], serial) if n in hosts else n not in lost))
-    waiting = sorted(name for name, host in hosts.items() if host.serial < serial and name not in holding)
-    room = len(waiting) if everyone else max(0, limit(waves, len(hosts)) - busy)
+    failures = {name for name in held - done if name in hosts and failed(hosts[name], serial)}
+    fallen = done.intersection(down)
+    at_work = held - done - failures | fallen
+    if len(failures | fallen.intersection(lost)) > waves.max_failures:
+        # They can be mended, and go on then. Until that nothing more is put at stake, be there a rollout or not.
+        waiting = [name for name in waiting if name in down]
+    waiting.sort(key=lambda name: (name not in down, name))
+    room = len(waiting) if everyone else max(0, limit(waves, len(hosts)) - len(at_work.difference(lost)))
     return Changes(grant=tuple(waiting[:room]), revoke=tuple(sorted(over)))

@@ -60,7 +60,8 @@ class View:
     members: Mapping[str, int] = field(default_factory=dict)
     #: This step of the ramp has been held for long enough.
     held: bool = False
-    #: Hosts that have been away for a while.
+    #: Hosts that hold a turn and are away, or have done it and are down since; of those, who has been so for a while.
+    missed: frozenset[str] = frozenset()
     lost: frozenset[str] = frozenset()
 
     @property
@@ -74,10 +75,13 @@ class View:
 
     def failures(self) -> dict[str, str]:
         """Hosts that failed in their turn, with their own words; a host that vanished in it is one."""
-        serial = self.enabled.serial
-        found = {n: h.error or "" for n, h in self.hosts.items() if turns.failed(h, serial)}
-        gone = {n for n, turn in self.turns.items() if turn.serial >= serial and n not in self.hosts}
-        return found | dict.fromkeys(gone & self.lost, "went away during its turn")
+        found = {n: h.error or "" for n, h in self.hosts.items() if turns.failed(h, self.enabled.serial)}
+        return found | {m.who: m.why for m in self.gone() if m.who in self.lost}
+
+    def gone(self) -> tuple[Missing, ...]:
+        """Hosts that vanished in their turn, or are down after it was done."""
+        names = sorted(n for n in self.missed if self.turns[n].serial >= self.enabled.serial)
+        return tuple(Missing(n, turns.missed(self.hosts.get(n))) for n in names)
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,7 @@ def waiting_hosts(view: View) -> tuple[Missing, ...]:
             missing.append(Missing(name, "waits for its turn"))
         else:
             missing.append(Missing(name, host.step or "has its turn and has not begun"))
-    gone = [n for n, t in view.turns.items() if t.serial >= serial and n not in view.hosts]
-    return (*missing, *(Missing(n, "went away during its turn") for n in sorted(gone)))
+    return (*missing, *view.gone())
 
 
 def _on_hosts(view: View, done: Event) -> Seen:

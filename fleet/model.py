@@ -96,6 +96,10 @@ class Health(Wire):
     #: Share (percent) of a pool's processes that must be live for the host to stay registered.
     pool_floor: int = Field(default=50, ge=1, le=100)
 
+    def enough(self, live: int, processes: int) -> bool:
+        """Whether a pool of which so many live stays registered."""
+        return live > 0 and live * 100 >= processes * self.pool_floor
+
 
 class Waves(Wire):
     """How many hosts may be in their turn at once: ``concurrency`` when given, else ``percent`` of the fleet (>= 1)."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from fleet.loop import Trouble
 from fleet.model import ServiceConfig
 from hostagent.http import Answer, NoAnswer, get
-from hostagent.plan import floor
 from hostagent.spec import ProcessSpec, SlotSpec
 from hostagent.supervisor import Process
 
@@ -75,7 +74,7 @@ class Pool:
             outstanding = [_state(states, p.name) for p in waiting] + [front] * (front != "RUNNING")
             if time.monotonic() > deadline or all(s == "FATAL" for s in outstanding):
                 total = len(self._spec.pool)
-                if front == "RUNNING" and total - len(waiting) >= floor(self._config, total):
+                if front == "RUNNING" and self._config.health.enough(total - len(waiting), total):
                     return
                 raise NotGood(self._sentence(waiting, front), waiting[0].name if waiting else "nginx")
             time.sleep(_PAUSE)

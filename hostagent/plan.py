@@ -115,13 +115,8 @@ def _repairs(slots: list[SlotView]) -> list[Work]:
     return work
 
 
-def floor(config: ServiceConfig, processes: int) -> int:
-    """Live processes below which a pool is not registered."""
-    return max(1, -(-processes * config.health.pool_floor // 100))
-
-
 def _fit(config: ServiceConfig, s: SlotView) -> bool:
-    return s.build is not None and s.nginx and s.checked and s.live >= floor(config, s.processes)
+    return s.build is not None and s.nginx and s.checked and config.health.enough(s.live, s.processes)
 
 
 def _slots(view: View, members: frozenset[int], stopping: set[int], going: dict[int, str]) -> tuple[Slot, ...]:

@@ -111,6 +111,8 @@ class Host(Thread):
         #: (serial, builds stopped) of every install: what the promises are checked against.
         self.stopped: list[tuple[int, tuple[str, ...]]] = []
         self.turns: list[int] = []
+        #: Live processes of each pool.
+        self.live = 2
         #: It has its turn and does not come to an end with it.
         self.holds = False
         self.check: Callable[[Host, set[str]], None] = lambda *_: None
@@ -155,7 +157,9 @@ class Host(Thread):
         status = HostStatus(
             name=self.name,
             slots=tuple(
-                Slot(index=i, port=8000 + i, build=b, state=SlotState.SERVING if b else SlotState.EMPTY)
+                Slot(index=i, port=8000 + i, build=b, state=SlotState.SERVING, processes=2, live=self.live)
+                if b
+                else Slot(index=i, port=8000 + i)
                 for i, b in enumerate(self.slots)
             ),
             serial=self.serial,

@@ -196,11 +196,26 @@ def test_a_host_that_vanished_in_its_turn_fails_after_a_while() -> None:
     plan = Plan(epoch=9, generation=3, default="A", serving=("A",))
     host = HostStatus(name="h2", serial=3)
     seen = {"plan": plan, "enabled": Enabled(serial=3), "hosts": {"h2": host}, "turns": {"h1": Turn(serial=3)}}
+    seen |= {"missed": frozenset({"h1"})}
     outcome = decide(view(S.INSTALLING, **seen), at=0, by="b")  # type: ignore[arg-type]
     assert [str(m) for m in outcome.missing] == ["h1: went away during its turn"]
     step = decide(view(S.INSTALLING, lost=frozenset({"h1"}), **seen), at=0, by="b").step  # type: ignore[arg-type]
     assert step is not None
     assert (step.rollout.state, step.rollout.failures) == (S.PAUSED, {"h1": "went away during its turn"})
+
+
+def test_a_host_that_is_down_after_its_turn_fails_after_a_while() -> None:
+    """With its own words, where it has any."""
+    plan = Plan(epoch=9, generation=3, default="A", serving=("A",))
+    hosts = {"h1": HostStatus(name="h1", serial=3), "h2": HostStatus(name="h2", serial=3, error="killed: no memory")}
+    seen = {"plan": plan, "enabled": Enabled(serial=3), "hosts": hosts, "missed": frozenset({"h1", "h2"})}
+    seen |= {"turns": dict.fromkeys(hosts, Turn(serial=3))}
+    outcome = decide(view(S.INSTALLING, **seen), at=0, by="b")  # type: ignore[arg-type]
+    said = {"h1": "does not serve any more what it had started", "h2": "killed: no memory"}
+    assert {m.who: m.why for m in outcome.missing} == said
+    step = decide(view(S.INSTALLING, lost=frozenset(hosts), **seen), at=0, by="b").step  # type: ignore[arg-type]
+    assert step is not None
+    assert (step.rollout.state, step.rollout.failures) == (S.PAUSED, said)
 
 
 def test_docs_show_the_table() -> None:

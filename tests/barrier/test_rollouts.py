@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from barrier.routes_rollouts import waiting
 from barrier.store import roster
 from fleet import paths
 from fleet.model import RolloutState
@@ -66,7 +67,7 @@ def test_one_host_at_a_time(small: Fleet) -> None:
     overlapping: list[int] = []
 
     def check(host: object, builds: set[str]) -> None:
-        overlapping.append(len(small.store.zk.children(paths.turns("shop"), watch=False)))
+        overlapping.append(len(at_work(small)))
 
     for thread in small.threads:
         if hasattr(thread, "check"):
@@ -347,6 +348,12 @@ def turns_given(fleet: Fleet) -> set[str]:
     return set(fleet.store.zk.children(paths.turns("shop"), watch=False))
 
 
+def at_work(fleet: Fleet) -> set[str]:
+    """Hosts in their turn that are not done with it."""
+    snap = fleet.store.read("shop")
+    return {n for n in snap.turns if n not in snap.hosts or snap.hosts[n].serial < snap.turns[n].serial}
+
+
 def test_how_many_may_at_once_is_changed_in_the_middle_of_a_wave(fleet: Fleet) -> None:
     fleet.configure(waves={"concurrency": 1})
     fleet.edge("edge-1")
@@ -356,23 +363,50 @@ def test_how_many_may_at_once_is_changed_in_the_middle_of_a_wave(fleet: Fleet) -
     for host in hosts:
         host.holds = True
     number = fleet.begin("B").number
-    eventually("one has its turn", lambda: turns_given(fleet) == {"host-1"})
+    eventually("one has its turn", lambda: at_work(fleet) == {"host-1"})
     fleet.configure(waves={"percent": 50})
-    eventually("half of them have", lambda: turns_given(fleet) == {"host-1", "host-2", "host-3"})
+    eventually("half of them have", lambda: at_work(fleet) == {"host-1", "host-2", "host-3"})
     fleet.configure(waves={"concurrency": 4})
-    eventually("four have", lambda: len(turns_given(fleet)) == 4)
+    eventually("four have", lambda: len(at_work(fleet)) == 4)
     fleet.configure(waves={"concurrency": 1})
     for done, host in enumerate(hosts[:3], 1):  # nobody's turn is cut short, and nobody gets a new one
         host.holds = False
         host.wake()
-        eventually("its turn is over", lambda n=4 - done: len(turns_given(fleet)) == n)
-    assert turns_given(fleet) == {"host-4"}
+        eventually("it is done with it", lambda n=4 - done: len(at_work(fleet)) == n)
+    assert at_work(fleet) == {"host-4"}
     hosts[3].holds = False
     hosts[3].wake()
-    eventually("one after the other again", lambda: turns_given(fleet) == {"host-5"})
+    eventually("one after the other again", lambda: at_work(fleet) == {"host-5"})
     for host in hosts:
         host.holds = False
         host.wake()
+    fleet.until(number, "switched", done=True)
+    eventually("no turns are left", lambda: not turns_given(fleet))
+
+
+def test_a_release_that_ends_its_hosts_after_their_turn_does_not_walk_through_the_fleet(fleet: Fleet) -> None:
+    """In place: what a host that is done has lost again counts as much as what one in its turn gave up."""
+    fleet.configure(strategy="inplace", ports=[8000], waves={"concurrency": 1})
+    fleet.edge("edge-1")
+    hosts = [fleet.host(f"host-{n}", slots=1) for n in (1, 2, 3)]
+    fleet.replica()
+    fleet.deploy("A")
+    hosts[1].holds = True
+    number = fleet.begin("B").number
+    eventually("the second is at work", lambda: at_work(fleet) == {"host-2"})
+    hosts[0].live = 0
+    hosts[0].wake()
+    eventually("it is seen", lambda: "host-1" in fleet.store.read("shop").down)
+    hosts[1].holds = False
+    hosts[1].wake()
+    eventually("the second is done", lambda: at_work(fleet) == set())
+    snap = fleet.store.read("shop")
+    assert snap.rollout is not None
+    waits = {m.who: m.why for m in waiting(snap, snap.rollout)}
+    assert waits == {"host-1": "does not serve any more what it had started", "host-3": "waits for its turn"}
+    assert "host-3" not in turns_given(fleet)
+    hosts[0].live = 2
+    hosts[0].wake()
     fleet.until(number, "switched", done=True)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.model import Enabled, EnabledBuild, Health, ServiceConfig, SlotState
-from hostagent.plan import Decision, decide, floor
+from hostagent.plan import Decision, decide
 from hostagent.view import Reached, SlotView, View
 from hostagent.work import Check, Fetch, Prepare, Prune, Revive, Start, Stop, Unpack, Work
 
@@ -206,7 +206,8 @@ def test_not_registered_without_nginx_or_unchecked(broken: dict[str, bool]) -> N
 
 def test_the_floor_is_rounded_up_and_never_nothing() -> None:
     def of(percent: int, processes: int) -> int:
-        return floor(ServiceConfig(health=Health(pool_floor=percent)), processes)
+        health = Health(pool_floor=percent)
+        return next(live for live in range(processes + 1) if health.enough(live, processes))
 
     assert [of(50, 1), of(50, 2), of(50, 3), of(100, 3), of(1, 4), of(94, 32)] == [1, 1, 2, 3, 1, 31]
 

@@ -199,6 +199,17 @@ def _starts_over(original: Function) -> Function:
     return decide
 
 
+def _ends_when_done(original: Function) -> Function:
+    """Who is done is looked at no more."""
+
+    def decide(serial: int, hosts: Any, turns: Any, *args: Any, **kwargs: Any) -> Any:
+        done = [n for n in turns if n in hosts and hosts[n].serial >= serial]
+        changes = original(serial, hosts, {n: t for n, t in turns.items() if n not in done}, *args, **kwargs)
+        return dataclasses.replace(changes, revoke=tuple({*changes.revoke, *done}))
+
+    return decide
+
+
 def _in_memory(original: Function) -> Function:
     """What an abort puts back is not written down."""
     return lambda view: original(view) | {"served": (), "before": ()}
@@ -332,6 +343,20 @@ MUTATIONS = (
     ),
     Mutation("hosts act without a turn", "turns", "hostagent.plan:_allowed", returns(True), "third_release"),
     Mutation("every host gets its turn at once", "turns", "barrier.turns:limit", returns(99), "third_release"),
+    Mutation(
+        "a host that died after its turn is forgotten",
+        "capacity",
+        "barrier.turns:down",
+        returns(frozenset()),
+        "dies_after_its_turn",
+    ),
+    Mutation(
+        "a turn ends as soon as it is done",
+        "capacity",
+        "barrier.turns:decide",
+        _ends_when_done,
+        "vanishes_after_its_turn",
+    ),
     Mutation(
         "a lost host keeps the others from their turns",
         "liveness",

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from barrier.controller import LOST_SECONDS
 from fleet import paths
-from fleet.model import Ack, Enabled, Plan, Rollout, RolloutState, ServiceConfig, Turn, decode
+from fleet.model import Ack, Enabled, HostStatus, Plan, Rollout, RolloutState, ServiceConfig, SlotState, Turn, decode
 from fleet.zk import Op, Set
 from tests.proof.clients import Client, WentBack
 from tests.proof.edges import SERVICE, Edge
 from tests.proof.hosts import Host
 from tests.proof.varnish import Routing
-from tests.proof.zookeeper import Change, Session
+from tests.proof.zookeeper import Change, Session, Tree
 
 if TYPE_CHECKING:
     from tests.proof.world import World
@@ -64,8 +64,10 @@ class Promises:
         #: Version -> what took it away last: a rollout's number, or an epoch of a step by hand.
         self._taken: dict[str, object] = {}
         self._stepped_at = 0.0
-        #: Hosts that hold a turn and say nothing, and since when.
+        #: Hosts that were given a turn and say nothing, and since when.
         self._absent: dict[str, float] = {}
+        #: Serial of ``enabled`` -> everybody who was ever given a turn for it.
+        self._given: dict[int, set[str]] = {}
         #: Edge and version -> every server set that the edge has read since what it routes by changed last.
         self._read: dict[tuple[str, str], list[set[str]]] = {}
 
@@ -88,8 +90,13 @@ class Promises:
                 self._enabled(decode(Enabled, c.before) or Enabled(), Enabled.model_validate_json(c.after))
             elif c.path.startswith(f"{paths.acks(SERVICE)}/") and c.after:
                 self._ack(self._world.edges[c.path.rpartition("/")[2]], Ack.model_validate_json(c.after))
-        if any(c.after is not None and c.path.startswith(f"{paths.turns(SERVICE)}/") for c in changes):
+        given = [c for c in changes if c.after is not None and c.path.startswith(f"{paths.turns(SERVICE)}/")]
+        for c in given:
+            assert c.after is not None
+            self._given.setdefault(Turn.model_validate_json(c.after).serial, set()).add(c.path.rpartition("/")[2])
+        if given:
             self._turns()
+            self._capacity(session, {c.path.rpartition("/")[2] for c in given})
 
     def _plan(self, session: Session, before: Plan, after: Plan) -> None:
         holds("I5", after.epoch == before.epoch + 1, f"epoch {before.epoch} is followed by {after.epoch}")
@@ -165,6 +172,39 @@ class Promises:
                     busy.append(path.rpartition("/")[2])
         config = ServiceConfig.model_validate_json(tree[paths.config(SERVICE)].data)
         holds("turns", len(busy) <= (config.waves.concurrency or 1), f"{busy} are in their turns at once")
+
+    def _capacity(self, session: Session, given: set[str]) -> None:
+        """Of the hosts that this release has touched so many may not serve as it should be, by what the writer knew.
+
+        The others have not been asked to give anything up. So what serves never falls below all but those.
+        """
+        world, below = self._world, paths.hosts(SERVICE)
+        if world.plan().default is None or below not in session.read_below:
+            return
+        enabled, tree = world.enabled(), session.read_below[below]
+        out = set()
+        for name in self._given.get(enabled.serial, set()):
+            stored = tree.get(paths.host(SERVICE, name))
+            status = decode(HostStatus, stored.data) if stored else None
+            serving = {s.build for s in status.slots if s.live and s.state is SlotState.SERVING} if status else set()
+            if status is None and world.now - self._absent.get(name, world.now) >= LOST_SECONDS:
+                continue  # gone for good: who waits for it is told by the rollout
+            if status is None or status.serial < enabled.serial or not {b.build for b in enabled.builds} <= serving:
+                out.add(name)
+        waves = world.config.waves
+        most = (waves.concurrency or 1) + waves.max_failures
+        holds("capacity", len(out) <= most or not given & out - self._idle(tree, given), f"{out} are out at once")
+
+    @staticmethod
+    def _idle(tree: Tree, names: set[str]) -> set[str]:
+        """Those of ``names`` that serve nothing, and so have nothing to lose."""
+        found = set()
+        for name in names:
+            stored = tree.get(paths.host(SERVICE, name))
+            status = decode(HostStatus, stored.data) if stored else None
+            if status is None or not any(s.live and s.state is SlotState.SERVING for s in status.slots):
+                found.add(name)
+        return found
 
     # -- what edges say and do --
 
@@ -278,6 +318,7 @@ class Promises:
 
     def check(self) -> None:
         turns = {p.rpartition("/")[2] for p in self._world.server.now if p.startswith(f"{paths.turns(SERVICE)}/")}
+        turns |= self._given.get(self._world.enabled().serial, set())
         absent = {n for n in turns if self._world.host_status(n) is None}
         self._absent = {n: self._absent.get(n, self._world.now) for n in absent}
         for edge in self._world.edges.values():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from fleet.model import RolloutState as S
 from fleet.model import ServiceConfig
-from hostagent.work import Check, Fetch
+from hostagent.work import Check, Fetch, Revive
 from tests.proof.edges import SERVICE
 from tests.proof.world import Verb, World
 
@@ -352,6 +352,34 @@ def host_vanishes_tolerated(world: World) -> None:
 def in_place(world: World) -> None:
     """A service with one slot: one mixed pool while hosts restart, a host at a time."""
     world.deploy("B")
+    world.settle()
+
+
+@scenario(config={"strategy": "inplace"}, before="A")
+def dies_after_its_turn(world: World) -> None:
+    """In place, and B ends a while after it was found well: one host is lost to that, and then nobody is restarted."""
+    world.deploy("B")
+    until(world, S.INSTALLING)
+    host = world.machines["host-1"]
+    while host.machine.reached.serial < world.enabled().serial:
+        world.round()
+    host.bad["B"] = (Revive, "killed: out of memory")
+    host.machine.pools[0].live = 0
+    until(world, S.PAUSED)
+    world.ask("abort")
+    world.settle()
+
+
+@scenario(config={"strategy": "inplace"}, before="A")
+def vanishes_after_its_turn(world: World) -> None:
+    """In place, and a host is gone for good after it was done: nobody else is restarted before somebody looks."""
+    world.deploy("B")
+    until(world, S.INSTALLING)
+    while world.machines["host-1"].machine.reached.serial < world.enabled().serial:
+        world.round()
+    world.round()
+    world.remove_host("host-1")
+    until(world, S.PAUSED)
     world.settle()
 
 

@@ -18,7 +18,7 @@ KEPT = (
     *("rollback_withdrawing", "rollback_installing", "rollback_offering", "rollback_ramping"),
     *("rollback_switched", "rollback_done", "failed_hosts_resumed", "failed_hosts_aborted", "build_missing"),
     *("redeploy", "host_joins", "host_vanishes", "in_place", "compiler_fails", "driven_by_hand"),
-    *("queued", "preview", "ramp_by_verdicts"),
+    *("queued", "preview", "ramp_by_verdicts", "dies_after_its_turn", "vanishes_after_its_turn"),
 )
 
 

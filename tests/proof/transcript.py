@@ -61,9 +61,10 @@ class Scribe:
             return
         if after.request and after.request != before.request:
             self._say(after.request.by, f"asks to {after.request.verb} rollout {after.number}")
-        if after.stalled != before.stalled:
+        happened = after.history[len(before.history) :]
+        if after.stalled != before.stalled and not happened:
             self._say(who, f"stalled: {'; '.join(after.stalled)}" if after.stalled else "it moves again")
-        for event in after.history[len(before.history) :]:
+        for event in happened:
             done = ", done" if after.done else ""
             self._say(who, f"rollout {after.number}: {event.text} [{before.state} -> {event.state}{done}]")
 
@@ -112,7 +113,7 @@ def write(scenario: Scenario) -> str:
         nonlocal said
         original()
         leader = world.replicas.get(world.promises.leader)
-        now = leader.said.partition("(")[2].rstrip(")") if leader and world.active() else ""
+        now = leader.said.partition("(")[2].removesuffix(")") if leader and world.active() else ""
         if now and now != said:
             scribe._say("", f"  waits for {now}")
         said = now
