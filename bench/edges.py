@@ -27,6 +27,8 @@ from pinrail.local import zookeeper
 _EDGES = 10
 #: So that ten varnishds fit one machine.
 _SMALL = {"vsl_space": "8m", "thread_pool_min": "5"}
+#: Seconds in which nobody looks at a switch: who asks ten edges for their acks takes their cores.
+_UNSEEN = 1.0
 _SERVICE = ServiceConfig(health=Health(interval=5))
 _OFFERED = Plan(epoch=1, generation=1, default="A", serving=("B", "A"), staged=Staged(generation=2, default="B"))
 
@@ -61,9 +63,10 @@ def _switching(directory: Path, address: str, ports: dict[str, int], rounds: int
             plan = plan.committed().model_copy(update={"epoch": plan.epoch + 1, "staged": back})
             began = time.time()
             _put(zk, paths.plan("app"), plan.encode())
+            time.sleep(_UNSEEN)
             _settled(zk, edges, plan, applied=True)
-            acked = time.time() - began
-            moved = [e.moved_after(began) - began for e in edges]
+            moved = [e.said_after(began, "committed") - began for e in edges]
+            acked = max(e.said_after(began, f"acknowledged +applied={plan.epoch} ") for e in edges) - began
             if n:  # the first is not like the others: nothing has run before
                 skews.append((max(moved) - min(moved)) * 1000)
                 lasts.append(max(moved) * 1000)
@@ -181,9 +184,9 @@ class _Edge:
     def members(self, zk: ZooKeeper) -> dict[str, int]:
         return dict(self.ack(zk).healthy)
 
-    def moved_after(self, began: float) -> float:
-        """When its label moved, as its agent wrote it down."""
-        stamps = re.findall(r"^(\S+Z) info +committed", self._log.read_text(), re.MULTILINE)
+    def said_after(self, began: float, what: str) -> float:
+        """When it did that first, as its agent wrote it down."""
+        stamps = re.findall(rf"^(\S+Z) info +{what}", self._log.read_text(), re.MULTILINE)
         return next(t for s in stamps if (t := datetime.fromisoformat(s).timestamp()) >= began)
 
     def parts(self) -> str:

@@ -10,6 +10,7 @@ from typing import NoReturn
 from edge import server, status
 from edge.agent import Agent
 from edge.config import EdgeConfig
+from edge.engine import Shape, VarnishEngine
 from edge.flips import Flips
 from edge.hooks import Hooks
 from edge.metrics import Metrics
@@ -45,7 +46,9 @@ def _beside_varnish(
     server.prepare(config)
     varnish = Varnish(config.varnish.admin, server.secret_file(config))
     counting = threading.Event()
-    agent = Agent(config, zk, varnish, metrics, hooks, wake, counting.is_set)
+    agent: Agent[Shape] = Agent(
+        config, zk, metrics, hooks, wake, lambda shared: VarnishEngine(shared, varnish, counting.is_set)
+    )
     flips = Flips(server.workdir(config), agent.known_versions, metrics, counting, wake)
     flips.start()
     try:

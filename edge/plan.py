@@ -247,7 +247,7 @@ def settled(want: Want, look: Look, memory: Memory) -> bool:
     return now and (not want.staged or (want.staged[0].name in have and want.staged[0].name in memory.ready))
 
 
-def ack(want: Want, look: Look, memory: Memory, *, incarnation: str, routed: bool, ack_of: Ack) -> Ack:
+def ack(want: Want, look: Look, memory: Memory, *, routed: bool, ack_of: Ack) -> Ack:
     """What this edge really does with the plan. ``ack_of`` carries health, members and error; ``routed``: the active
     root is one of ours and hands over to the service."""
     have, names = loaded(look), {r.name for r in want.current}
@@ -274,4 +274,4 @@ def ack(want: Want, look: Look, memory: Memory, *, incarnation: str, routed: boo
         and v.name not in memory.overdue
     ]
     drained = min([done, *(memory.epochs.get(n, 0) for n in older)])
-    return ack_of.model_copy(update={"incarnation": incarnation, "applied": done, "staged": staged, "drained": drained})
+    return ack_of.model_copy(update={"applied": done, "staged": staged, "drained": drained})

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge.agent import Agent
 from edge.config import EdgeConfig
 from edge.hooks import Hooks
 from edge.metrics import Metrics
 from edge.nginx import server
-from edge.nginx.agent import Agent
 from edge.nginx.control import Nginx
+from edge.nginx.engine import NginxEngine, Shape
 from edge.nginx.probes import Probes
 from edge.nginx.requests import Requests
 from fleet.zk import ZooKeeper
@@ -20,11 +21,11 @@ from fleet.zk import ZooKeeper
 @contextmanager
 def beside_nginx(
     config: EdgeConfig, zk: ZooKeeper, metrics: Metrics, hooks: Hooks, wake: Callable[[], None]
-) -> Iterator[Agent]:
+) -> Iterator[Agent[Shape]]:
     """The agent with all that runs beside it, for as long as the block does."""
     server.prepare(config)
     nginx, probes = Nginx(config), Probes(wake)
-    made = Agent(config, zk, nginx, probes, metrics, hooks, wake)
+    made: Agent[Shape] = Agent(config, zk, metrics, hooks, wake, lambda shared: NginxEngine(shared, nginx, probes))
     log = Path(server.directory(config)) / "requests.log"
     delivered = config.nginx.attest == "hosts"
     requests = Requests(log, made.known_versions, metrics, nginx.reopen_log, delivered=delivered)

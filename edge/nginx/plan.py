@@ -64,6 +64,11 @@ def applied(want: Want, look: Look) -> bool:
     return now is not None and want.part is not None and now.active == want.part.current
 
 
+def moves(wants: Sequence[Want], look: Look) -> bool:
+    """Would what is wanted route a request otherwise than now, its hosts aside?"""
+    return look.marker.services.keys() != {w.service for w in wants} or not all(applied(w, look) for w in wants)
+
+
 def decide(
     wants: Sequence[Want], wanted: Configuration, look: Look, flags: frozenset[str], memory: Memory, *, complete: bool
 ) -> tuple[Action, ...]:
@@ -143,7 +148,7 @@ def drained(want: Want, look: Look, memory: Memory) -> bool:
     return True
 
 
-def ack(want: Want, look: Look, memory: Memory, *, incarnation: str, last_drained: int, ack_of: Ack) -> Ack:
+def ack(want: Want, look: Look, memory: Memory, *, last_drained: int, ack_of: Ack) -> Ack:
     """What this edge really does with the plan. ``ack_of`` carries health, members and error."""
     now = look.marker.services.get(want.service)
     if now is None:
@@ -162,12 +167,4 @@ def ack(want: Want, look: Look, memory: Memory, *, incarnation: str, last_draine
     ):
         staged = want.epoch - 1
     finished = done if drained(want, look, memory) else min(done, last_drained)
-    return ack_of.model_copy(
-        update={
-            "engine": "nginx",
-            "incarnation": incarnation,
-            "applied": done,
-            "staged": staged,
-            "drained": finished,
-        }
-    )
+    return ack_of.model_copy(update={"applied": done, "staged": staged, "drained": finished})

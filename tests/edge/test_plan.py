@@ -108,7 +108,7 @@ class Model:
         return steps
 
     def ack(self, w: Want, routed: bool = True) -> Ack:
-        return plan.ack(w, self.look, self.memory, incarnation="i", routed=routed, ack_of=Ack(incarnation=""))
+        return plan.ack(w, self.look, self.memory, routed=routed, ack_of=Ack(incarnation=""))
 
     def target(self) -> str | None:
         return plan.targets(self.look).get("svc-app")
@@ -266,7 +266,7 @@ def test_nothing_is_acknowledged_without_a_child_or_a_route() -> None:
     w = want(A1)
     model.converge(w)
     assert model.ack(w, routed=False).applied == 0
-    down = plan.ack(w, Look(1, None), model.memory, incarnation="i", routed=True, ack_of=Ack(incarnation=""))
+    down = plan.ack(w, Look(1, None), model.memory, routed=True, ack_of=Ack(incarnation=""))
     assert (down.applied, down.drained) == (0, 0)
 
 

@@ -18,6 +18,7 @@ from edge import agent as agents
 from edge import lastgood, render, server, sockets
 from edge.agent import Agent
 from edge.config import EdgeConfig
+from edge.engine import Shape, VarnishEngine
 from edge.hooks import Hooks
 from edge.lastgood import LastGood
 from edge.metrics import Metrics
@@ -76,7 +77,7 @@ class Edge(Part):
         self.varnish = Varnish(up, clock, self._ordered, self._changed)
         self._boot()
         self._before: tuple[varnish.Routing | None, bool] = (None, False)
-        self.agent: Agent | None = None
+        self.agent: Agent[Shape] | None = None
         self._metrics = Metrics(name)
         #: Orders to Varnish that the agent still gives before it is killed.
         self.kill_in: int | None = None
@@ -144,11 +145,10 @@ class Edge(Part):
             self.agent = Agent(
                 config,
                 session,
-                self.varnish,  # type: ignore[arg-type]
                 self._metrics,
                 Hooks(self.name, (), lambda *_: None),
                 lambda: None,
-                counting=lambda: True,
+                lambda shared: VarnishEngine(shared, self.varnish, lambda: True),  # type: ignore[arg-type]
                 clock=self._clock,
             )
         self.agent._revisit.schedule = lambda: None  # type: ignore[method-assign]  # no timers: the world wakes it
