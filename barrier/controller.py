@@ -164,6 +164,7 @@ class Controller:
                 self._write_stalled(snap, rollout.model_copy(update={"stalled": stalled}), fence)
                 return None
             self._metrics.rollout(rollout)
+        self._metrics.plan(snap.service, snap.plan)
         self._metrics.missing(snap.service, missing)
         if self._give_turns(snap, fence):
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from barrier.predicates import Missing
-from fleet.model import Rollout, RolloutState
+from fleet.model import Plan, Rollout, RolloutState
 
 # When each histogram was made is one more series for each of them, and nobody asks.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -35,6 +35,18 @@ class Metrics:
             "pinrail_rollout_step_timestamp_seconds",
             "Unix time of the last event in a step of the rollout that is active or was last.",
             ["service", "rollout", "build", "step"],
+            registry=self.registry,
+        )
+        self._epoch = Gauge(
+            "pinrail_plan_epoch",
+            "Epoch of the plan: what every edge should use.",
+            ["service"],
+            registry=self.registry,
+        )
+        self._versions = Gauge(
+            "pinrail_plan_version_info",
+            "1 for each version that the plan serves: the default, the one that a ramp moves to, or another.",
+            ["service", "version", "role"],
             registry=self.registry,
         )
         self._seconds = Histogram(
@@ -68,6 +80,7 @@ class Metrics:
             self._refused.labels(str(status))
         self._named: dict[str, frozenset[str]] = {}
         self._timed: dict[str, tuple[str, str, str]] = {}
+        self._planned: dict[str, frozenset[tuple[str, str, str]]] = {}
 
     def leading(self, yes: bool) -> None:
         self._leading.set(int(yes))
@@ -82,6 +95,16 @@ class Metrics:
             self._timed[rollout.service] = who
         for event in rollout.history:
             self._began.labels(*who, event.state.value).set(event.at)
+
+    def plan(self, service: str, plan: Plan) -> None:
+        """Replaces what was said before: a version that the plan let go of leaves no series."""
+        self._epoch.labels(service).set(plan.epoch)
+        now = {(service, version, _role(plan, version)) for version in plan.serving}
+        for gone in self._planned.get(service, frozenset()) - now:
+            self._versions.remove(*gone)
+        for each in now:
+            self._versions.labels(*each).set(1)
+        self._planned[service] = frozenset(now)
 
     def refused(self, status: int) -> None:
         if status in _REFUSALS:
@@ -104,7 +127,8 @@ class Metrics:
         """The service is gone, or another replica drives it."""
         self.missing(service, ())
         self._timed.pop(service, None)
-        for metric in (self._state, self._began, self._seconds, self._wait):
+        self._planned.pop(service, None)
+        for metric in (self._state, self._began, self._epoch, self._versions, self._seconds, self._wait):
             self._drop(metric, service)
 
     @staticmethod
@@ -115,3 +139,9 @@ class Metrics:
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
+
+
+def _role(plan: Plan, version: str) -> str:
+    if version == plan.default:
+        return "default"
+    return "ramp" if plan.ramp is not None and version == plan.ramp.version else "served"

@@ -162,6 +162,29 @@ def _slots(matcher: str) -> Panel:
     )
 
 
+def _versions(matcher: str, legend: str, width: int = 12) -> Panel:
+    return Panel(
+        "Versions of the plan",
+        {f"max by (service, version, role) (pinrail_plan_version_info{{{matcher}}})": legend},
+        "none",
+        "Those that are served, as long as they are, and what for.",
+        kind="state-timeline",
+        width=width,
+    )
+
+
+def _epochs(matcher: str, edge: str, plan: str) -> Panel:
+    return Panel(
+        "Epoch that edges use",
+        {
+            f"pinrail_edge_epoch{{{matcher}}}": edge,
+            f"max by (service) (pinrail_plan_epoch{{{matcher}}})": plan,
+        },
+        "none",
+        "Each change of the plan is one more; an edge below it is behind. At a switch all move within milliseconds.",
+    )
+
+
 def _missing(matcher: str) -> Panel:
     return Panel(
         "Who is waited for",
@@ -211,12 +234,10 @@ FLEET = Dashboard(
             _flips(_ANY, "service, cause", "{{service}} {{cause}}"),
         ),
         (
-            Panel(
-                "Epoch that edges use",
-                {f"pinrail_edge_epoch{{{_ANY}}}": "{{service}} {{edge}}"},
-                "none",
-                "Each change of a plan is one more; an edge below the others is behind.",
-            ),
+            _versions(_ANY, "{{service}} {{version}} ({{role}})"),
+            _epochs(_ANY, "{{service}} {{edge}}", "{{service}}, the plan"),
+        ),
+        (
             Panel(
                 "Healthy hosts, as edges see them",
                 {
@@ -227,9 +248,9 @@ FLEET = Dashboard(
                 "none",
                 "The edge that sees the fewest.",
             ),
+            _slots(_ANY),
         ),
         (
-            _slots(_ANY),
             Panel(
                 "Processes that are missing",
                 {
@@ -241,14 +262,15 @@ FLEET = Dashboard(
                 "none",
                 "Of the pools that hosts should have.",
             ),
+            _missing(_ANY),
         ),
         (
-            _missing(_ANY),
             Panel(
                 "Share of forced requests",
                 {f"pinrail:forced:ratio1m{{{_ANY}}}": "{{service}}"},
                 "percentunit",
                 "Requests for retired versions. It rises with a release and falls as pages reload.",
+                width=24,
             ),
         ),
     ),
@@ -321,13 +343,9 @@ ROLLOUT = Dashboard(
                 width=8,
             ),
         ),
+        (_versions(_ONE, "{{version}} ({{role}})", width=24),),
         (
-            Panel(
-                "Epoch that edges use",
-                {f"pinrail_edge_epoch{{{_ONE}}}": "{{edge}}"},
-                "none",
-                "At a switch all edges move within milliseconds of each other.",
-            ),
+            _epochs(_ONE, "{{edge}}", "the plan"),
             Panel(
                 "Seconds since each step",
                 {f"pinrail:rollout:step_age_seconds{{{_ONE}}}": "{{rollout}} {{build}} {{step}}"},
@@ -395,10 +413,10 @@ EDGE = Dashboard(
                 "Epoch",
                 {
                     f"pinrail_edge_epoch{{{_EDGE}}}": "{{service}}",
-                    f"max by (service) (pinrail_edge_epoch{{{_ANY}}})": "{{service}}, of all edges",
+                    f"max by (service) (pinrail_plan_epoch{{{_ANY}}})": "{{service}}, the plan",
                 },
                 "none",
-                "Its own, and the newest of all edges.",
+                "Its own, and the plan's.",
             ),
             Panel(
                 "Seconds of a load, by phase",

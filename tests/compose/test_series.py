@@ -15,12 +15,12 @@ from barrier.metrics import Metrics as BarrierMetrics
 from barrier.predicates import Missing
 from edge import flips
 from edge.metrics import Metrics as EdgeMetrics
-from fleet.model import RETIRED_KEPT, Rollout, RolloutEvent, RolloutState, Slot, SlotState
+from fleet.model import RETIRED_KEPT, Plan, Ramp, Rollout, RolloutEvent, RolloutState, Slot, SlotState
 from hostagent.metrics import Metrics as HostMetrics
 
 DOCS = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
-#: Of one service, on one edge and on one host: what hostile clients can make of it at most.
-EDGE, HOST = 200, 12
+#: Of one service, on one edge and on one host: what hostile clients can make of it at most. On the leading replica.
+EDGE, HOST, BARRIER = 200, 12, 285
 #: Whatever is logged: every combination of the names that are known.
 EDGE_HARD = 1700
 
@@ -125,7 +125,43 @@ def test_of_all_rollouts_of_a_service_only_the_last_has_series() -> None:
     assert series(metrics.registry) == bare, "a service that is gone leaves nothing"
 
 
+def test_every_state_and_step_of_a_service_is_within_the_leaders_cap() -> None:
+    metrics = BarrierMetrics()
+    bare = series(metrics.registry)
+    for number in range(1, 6):
+        metrics.rollout(rollout(number))
+        for state in RolloutState:
+            metrics.left("shop", state, 0.5)
+        metrics.plan("shop", Plan(epoch=number, default=f"b{number}", serving=(f"b{number + 1}", f"b{number}")))
+    assert BARRIER - 10 < series(metrics.registry) - bare <= BARRIER
+    metrics.forget("shop")
+    assert series(metrics.registry) == bare
+
+
+def test_of_the_plan_only_what_is_served_has_series() -> None:
+    metrics = BarrierMetrics()
+
+    def shown() -> dict[str, str]:
+        said = (s for m in metrics.registry.collect() for s in m.samples if s.name == "pinrail_plan_version_info")
+        return {s.labels["version"]: s.labels["role"] for s in said}
+
+    metrics.plan("shop", Plan(epoch=4, default="a", serving=("b", "a"), ramp=Ramp(version="b", percent=1)))
+    assert shown() == {"a": "default", "b": "ramp"}
+    metrics.plan("shop", Plan(epoch=5, default="b", serving=("b", "a")))
+    assert shown() == {"a": "served", "b": "default"}
+    metrics.plan("shop", Plan(epoch=6, default="b", serving=("b",), retired=("a",)))
+    assert shown() == {"b": "default"}
+    assert metrics.registry.get_sample_value("pinrail_plan_epoch", {"service": "shop"}) == 6
+    metrics.forget("shop")
+    assert shown() == {}
+
+
 def test_the_docs_have_these_figures() -> None:
     said = re.sub(r"\s+", " ", DOCS)
-    for words in (f"at most {EDGE} of a service on an edge", f"{HOST} of a service on a host", f"{EDGE_HARD:,}"):
+    for words in (
+        f"at most {EDGE} of a service on an edge",
+        f"{HOST} of a service on a host",
+        f"{EDGE_HARD:,}",
+        f"and {BARRIER}, and",
+    ):
         assert words in said, words
