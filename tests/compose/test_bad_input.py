@@ -73,6 +73,10 @@ def test_a_missing_variable(part: str) -> None:
     assert "PINRAIL_ZOOKEEPER is not set" in refuses(part, "-e", "PINRAIL_NAME=it")
 
 
+def test_a_missing_variable_of_the_load_balancer() -> None:
+    assert "EDGE_2 is not set; EDGE_3 is not set" in refuses("haproxy", "-e", "EDGE_1=10.0.0.1")
+
+
 def test_secrets_that_are_not_mounted() -> None:
     assert "/secrets/barrier/zookeeper.toml is not there" in refuses("barrier", *told())
 
@@ -84,11 +88,19 @@ def test_a_full_volume(part: str, secrets: list[str]) -> None:
     assert f"the volume at /var/lib/pinrail/{STORING[part]} cannot be written: No space left on device" in said
 
 
-def test_a_port_that_is_taken_inside() -> None:
-    box = docker("run", "-d", "--entrypoint", "python", image("tools"), "-m", "http.server", "8300")
+@pytest.mark.parametrize("part", ["prometheus", "alertmanager"])
+def test_a_full_volume_of_what_watches(part: str) -> None:
+    with full() as volume:
+        said = refuses(part, "-v", f"{volume}:/{part}:nocopy")
+    assert f"the volume at /{part} cannot be written: No space left on device" in said
+
+
+@pytest.mark.parametrize(("part", "port"), [("barrier", 8300), ("prometheus", 9090)])
+def test_a_port_that_is_taken_inside(part: str, port: int) -> None:
+    box = docker("run", "-d", "--entrypoint", "python", image("tools"), "-m", "http.server", str(port))
     try:
-        docker("exec", box, "bash", "-c", "until (exec 3<>/dev/tcp/127.0.0.1/8300) 2>/dev/null; do sleep 0.1; done")
-        assert "port 8300 is taken" in refuses("barrier", *told(), "--network", f"container:{box}")
+        docker("exec", box, "bash", "-c", f"until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.1; done")
+        assert f"port {port} is taken" in refuses(part, *told(), "--network", f"container:{box}")
     finally:
         docker("rm", "-f", box)
 
