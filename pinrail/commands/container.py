@@ -106,6 +106,21 @@ def first() -> None:
 
 
 @_app.command()
+def whole(
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait.")] = 180,
+) -> None:
+    """Wait until every part is there, green, agreed, and serves: before the next one is touched. 3: not in time."""
+    from pinrail.containers.whole import wait
+    from pinrail.local import sample, state
+    from pinrail.local.progress import Progress
+
+    with reported():
+        fleet = _fleet(state.directory(None))
+        with Progress() as progress, sample.client(fleet) as api:
+            wait(fleet, api, timeout, progress)
+
+
+@_app.command()
 def releases(
     browsers: Annotated[int, typer.Option(min=1, max=500, help="Simulated browsers at once.")] = 20,
     number: Annotated[int, typer.Option("--releases", min=1, max=9, help="One after the other.")] = 2,
@@ -142,7 +157,7 @@ def _fleet(where: Path) -> FleetState:
     from pinrail.local import state
 
     fleet = state.load(where)
-    if fleet is None or fleet.balancer is None:
+    if fleet is None or not fleet.in_containers:
         raise CommandError(f"there is no fleet in {where}: this runs in the tools container, once the fleet is up", 2)
     return fleet
 

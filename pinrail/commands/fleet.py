@@ -96,7 +96,7 @@ def status(directory: Dir = None, as_json: Json = False) -> None:
         from pinrail.local import status as statuses
         from pinrail.local import up as fleets
 
-        fleet = fleets.require(state.directory(directory))
+        fleet = fleets.known(state.directory(directory))
         collected = statuses.collect(fleet)
         if as_json:
             typer.echo(json.dumps(collected, indent=2))

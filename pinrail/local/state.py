@@ -123,6 +123,11 @@ class FleetState(Part):
         """Where a person looks first."""
         return f"{self.edges[0].url}/"
 
+    @property
+    def in_containers(self) -> bool:
+        """Its parts are nobody's processes here: an engine runs them, and only their addresses are known."""
+        return self.balancer is not None
+
     def save(self) -> None:
         """Raises OSError."""
         write_atomic(self.directory / FILE, self.model_dump_json(indent=2) + "\n", 0o600)

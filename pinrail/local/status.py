@@ -39,7 +39,7 @@ class _Api:
     """Reads from whichever replica of the barrier service answers."""
 
     def __init__(self, fleet: FleetState) -> None:
-        self._urls = [b.url for b in fleet.barrier if b.pid]
+        self._urls = [b.url for b in fleet.barrier if b.pid or fleet.in_containers]
         self._headers = {"Authorization": f"Bearer {fleet.token.read}"}
 
     def get(self, path: str) -> Any:
@@ -59,7 +59,8 @@ def collect(fleet: FleetState) -> dict[str, Any]:
 
     Where the barrier service does not answer, ``services`` is empty and ``trouble`` says why.
     """
-    refresh(fleet)
+    if not fleet.in_containers:
+        refresh(fleet)
     api = _Api(fleet)
     services: list[Any] = []
     edges: dict[str, Any] = {}
@@ -74,7 +75,9 @@ def collect(fleet: FleetState) -> dict[str, Any]:
     found = fleet.model_dump(mode="json")
     for edge in found["edges"]:
         edge["services"] = edges.get(edge["id"], {}).get("services", {})
+        edge["alive"] = edges.get(edge["id"], {}).get("alive", False)
     for host in found["hosts"]:
+        host["alive"] = host["id"] in hosts
         host["services"] = hosts.get(host["id"], {}).get("services", {})
     return found | {"services": services, "trouble": trouble}
 
@@ -84,6 +87,10 @@ def collect(fleet: FleetState) -> dict[str, Any]:
 
 def _pid(pid: int | None) -> str:
     return str(pid) if pid else "[red]stopped[/]"
+
+
+def _alive(yes: bool) -> str:
+    return "alive" if yes else "[red]away[/]"
 
 
 def _versions(service: dict[str, Any]) -> str:
@@ -111,23 +118,31 @@ def _per_service(services: dict[str, Any], render: Any) -> str:
 
 
 def show(status: dict[str, Any]) -> None:
-    """A compact table on stdout. Tokens are not shown."""
+    """A compact table on stdout. Tokens are not shown. Of a fleet in containers there are no processes to name."""
+    elsewhere = status["balancer"] is not None
+
+    def pid(found: int | None) -> str:
+        return "" if elsewhere else _pid(found)
+
+    def agent(part: dict[str, Any]) -> str:
+        return _alive(part["alive"]) if elsewhere else _pid(part["pids"]["agent"])
+
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     for heading in ("part", "where", "agent", "server", "versions (healthy/registered), slots"):
         table.add_column(heading, overflow="fold")
     for e in status["edges"]:
         versions = _per_service(e["services"], _versions)
-        table.add_row(e["id"], e["url"], _pid(e["pids"]["agent"]), _pid(e["pids"]["server"]), versions)
+        table.add_row(e["id"], e["url"], agent(e), pid(e["pids"].get("server")), versions)
     for h in status["hosts"]:
         slots = _per_service(h["services"], _slots)
-        table.add_row(h["id"], h["address"], _pid(h["pids"]["agent"]), _pid(h["pids"]["server"]), slots)
+        table.add_row(h["id"], h["address"], agent(h), pid(h["pids"].get("server")), slots)
     for b in status["barrier"]:
-        table.add_row(b["id"], b["url"], "", _pid(b["pid"]), "")
+        table.add_row(b["id"], b["url"], "", pid(b["pid"]), "")
     for z in status["zookeeper"]["servers"]:
-        table.add_row(z["id"], z["address"], "", _pid(z["pid"]), "")
-    table.add_row("s3", status["s3"], "", _pid(status["s3_pid"]), "")
+        table.add_row(z["id"], z["address"], "", pid(z["pid"]), "")
+    table.add_row("s3", status["s3"], "", pid(status["s3_pid"]), "")
     if status["prometheus"]:
-        table.add_row("prometheus", status["prometheus"], "", _pid(status["prometheus_pid"]), "")
+        table.add_row("prometheus", status["prometheus"], "", pid(status["prometheus_pid"]), "")
     console = Console(highlight=False)
     console.print(table)
     for s in status["services"]:

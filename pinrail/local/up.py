@@ -39,11 +39,19 @@ def alive(fleet: FleetState) -> bool:
 
 
 def require(directory: Path) -> FleetState:
-    """The running fleet of that directory. Raises CommandError where there is none."""
+    """The running fleet of that directory, with processes of this machine. Raises CommandError where there is none."""
+    fleet = known(directory)
+    if fleet.in_containers:
+        raise CommandError("this fleet's parts are containers: stop and start them by docker compose", 2)
+    return fleet
+
+
+def known(directory: Path) -> FleetState:
+    """The running fleet of that directory, or one in containers. Raises CommandError where there is none."""
     fleet = state.load(directory)
     if fleet is None:
         raise CommandError(f"there is no fleet in {directory}: pinrail up starts one")
-    if not alive(fleet):
+    if not (fleet.in_containers or alive(fleet)):
         raise CommandError(f"the fleet in {directory} no longer runs: pinrail up starts a new one")
     return fleet
 

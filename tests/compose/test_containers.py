@@ -10,16 +10,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from barrier.config import TokensFile
 from fleet import access, config
 from fleet.config import BadConfig
+from fleet.model import Plan
 from pinrail.containers import given, secrets
+from pinrail.containers.whole import lacks
 from pinrail.local import config as local
 from pinrail.local import state
 from tests.conftest import eventually
+from tests.local.conftest import run
 
 FLEET = {
     "PINRAIL_ZOOKEEPER": "zk-1:2181/pinrail",
@@ -103,9 +107,58 @@ def test_who_there_is_may_change_and_the_tokens_stay(tmp_path: Path) -> None:
     assert ([e.id for e in after.edges], after.token) == (["edge-1"], before.token)
 
 
+def test_its_parts_are_looked_at_and_not_stopped_by_pinrail(tmp_path: Path) -> None:
+    """No process of it is on this machine; where nobody answers, that is said and not taken for a fleet that ended."""
+    secrets.make(given.read(given.Fleet, FLEET), tmp_path)
+    shown = run("status", "--dir", tmp_path / "tools")
+    assert shown.returncode == 0, shown.stderr
+    assert "edge-2" in shown.stdout and "the barrier service does not answer" in shown.stdout.replace("\n", " ")
+    refused = run("stop", "edge-1", "--dir", tmp_path / "tools")
+    assert (refused.returncode, "docker compose" in refused.stderr) == (2, True), refused.stderr
+
+
 def test_hosts_without_addresses_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="NAME=ADDRESS"):
         secrets.make(given.read(given.Fleet, FLEET | {"PINRAIL_HOSTS": "host-1"}), tmp_path)
+
+
+# -- is it whole ------------------------------------------------------------------------------------------------------
+
+PLANS = {"shop": Plan(epoch=7, default="b", serving=("b", "a"))}
+
+
+def an_edge(*, alive: bool = True, behind: str | None = None, b: int = 2) -> dict[str, Any]:
+    shop = {"behind": behind, "ack": {"healthy": {"a": 2, "b": b}}}
+    return {"alive": alive, "rostered": True, "services": {"shop": shop}}
+
+
+def a_host(**slots: str) -> dict[str, Any]:
+    return {"services": {"shop": {"status": {"slots": [{"build": b, "state": s} for b, s in slots.items()]}}}}
+
+
+def lacking(edge: Any = None, host: Any = None) -> list[str]:
+    edges = {"edge-1": an_edge(), "edge-2": edge or an_edge()}
+    hosts = {"host-1": a_host(a="serving", b="serving"), "host-2": host or a_host(a="serving", b="serving")}
+    return lacks(("edge-1", "edge-2"), ("host-1", "host-2"), PLANS, (edges, hosts))
+
+
+def test_a_fleet_is_whole_when_all_serve_all_that_the_plan_serves() -> None:
+    assert lacking() == []
+    assert lacks(("edge-1",), ("host-1",), {}, ({"edge-1": an_edge()}, {})) == [], "nothing is configured yet"
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ("edge-2 is away", {"edge": an_edge(alive=False)}),
+        ("edge-2 of shop: not applied", {"edge": an_edge(behind="not applied")}),
+        ("edge-2 sees hosts of shop: b 1/2", {"edge": an_edge(b=1)}),
+        ("host-2 does not serve shop b", {"host": a_host(a="serving", b="starting")}),
+        ("host-2 does not serve shop b, a", {"host": {"services": {}}}),
+    ],
+)
+def test_what_is_not_whole_is_named(said: str, what: dict[str, Any]) -> None:
+    assert lacking(**what) == [said]
 
 
 # -- a server and its agent -------------------------------------------------------------------------------------------

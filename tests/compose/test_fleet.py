@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,6 +28,8 @@ STEPS = ("withdraw", "ack", "install", "offer", "warm", "switch")
 HURT, WELL = "edge-2", "edge-1"
 HOSTS = ("host-1", "host-2", "host-3", "host-4")
 ALL = os.environ.get("PINRAIL_COMPOSE") == "all"
+#: What a container that was told to stop may end with: Java ends so by itself.
+ENDED = ("exited 0", "exited 143")
 #: Seconds that it takes until nobody is sent any more to what cannot be reached: health checks, on a busy machine.
 EDGE_NOTICED, HOST_NOTICED = 6.0, 8.0
 
@@ -81,6 +83,12 @@ def test_a_first_deploy_and_a_release_under_load(project: Project) -> None:
     project("run", "--rm", "tools", "container", "first")
     answer = httpx.get(f"http://127.0.0.1:{project.environment['PINRAIL_PORT']}/api/feed", trust_env=False)
     assert (answer.status_code, answer.json()["build"]) == (200, "a1")
+    project("run", "--rm", "-T", "tools", "deploy", "ngapp", "b2", "--wait")
+    project("run", "--rm", "-T", "tools", "rollback", "ngapp")
+    shown = project("run", "--rm", "-T", "tools", "status").stdout
+    assert "ngapp: default a1, also served b2" in shown, shown
+    assert all(part in shown for part in ("edge-3", *HOSTS, "barrier-2")) and "away" not in shown, shown
+    project("run", "--rm", "-T", "tools", "container", "whole")
     words = ("container", "releases", "--releases", "1", "--browsers", "10", "--json")
     done = project("run", "--rm", "-T", "tools", *words, check=False, seconds=400)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -89,6 +97,17 @@ def test_a_first_deploy_and_a_release_under_load(project: Project) -> None:
     for release in found["releases"]:
         assert (release["fault"], release["back"], release["failed"]) == (0, 0, 0)
         print(json.dumps(release))  # noqa: T201  figures for whoever asks with -s
+
+
+def test_what_is_not_whole_is_said_by_name(project: Project) -> None:
+    project.green()
+    project("stop", "edge-2")
+    try:
+        done = project("run", "--rm", "-T", "tools", "container", "whole", "--timeout", "2", check=False)
+        assert (done.returncode, "edge-2 is away" in done.stderr) == (3, True), done.stderr
+    finally:
+        project("start", "edge-2")
+    project("run", "--rm", "-T", "tools", "container", "whole")
 
 
 def test_a_wrong_token_is_said_in_one_line(project: Project) -> None:
@@ -122,6 +141,27 @@ def test_a_load_balancer_that_is_restarted_ends_what_is_under_way(whole: Yard) -
         there = yard.clients.tell(do="clock")["requests"] + 50
         yard.until("users are back", lambda: yard.clients.tell(do="clock")["requests"] > there)
     assert all("Cannot connect" in said for said in found["why"]), found["why"]
+
+
+def test_edges_that_are_all_silent_for_a_while_are_waited_for(whole: Yard) -> None:
+    """A machine that has no time for any of them: what users get is late, and not an error."""
+    yard = whole
+    with yard.clients.unharmed(excused=0):
+        boxes = [yard.project.container(e.id) for e in yard.state.edges]
+        with frozen(boxes):
+            for edge in yard.state.edges:
+                yard.until(f"the load balancer gives {edge.id} up", lambda e=edge.id: not yard.used(e))
+            there = yard.clients.tell(do="clock")["requests"]
+        yard.until("users go on", lambda: yard.clients.tell(do="clock")["requests"] > there + 50)
+
+
+@contextmanager
+def frozen(boxes: Sequence[str]) -> Iterator[None]:
+    try:
+        engine.docker("pause", *boxes)
+        yield
+    finally:
+        engine.docker("unpause", *boxes)
 
 
 # -- cut apart --------------------------------------------------------------------------------------------------------
@@ -319,7 +359,10 @@ def test_pinrail_is_upgraded_during_a_rollout(whole: Yard) -> None:
         for part in ("zk-1", "zk-2", "zk-3", "s3", "barrier-1", "barrier-2", *HOSTS, "edge-1", "edge-2", "edge-3"):
             yard.step = f"upgrade of {part}"
             yard.project("up", "-d", "--no-deps", part)
-            back(yard, part)
+            if part.startswith("host"):
+                yard.kept_open()
+            yard.project("run", "--rm", "-T", "tools", "container", "whole")
+            yard.well()
             assert engine.docker("exec", yard.project.container(part), "cat", "/opt/pinrail/app/VERSION") == new
         rollout.ask("resume")
         rollout.over(S.SWITCHED)
@@ -327,7 +370,9 @@ def test_pinrail_is_upgraded_during_a_rollout(whole: Yard) -> None:
 
 
 def test_it_ends_and_leaves_nothing(yard: Yard, project: Project) -> None:
-    """The last of this file: the fleet is gone afterwards."""
+    """The last of this file: the fleet is gone afterwards. Told to stop, every container does; none is killed."""
     yard.clients.stop()
+    project("stop", seconds=300)
+    assert {p: s for p, s in project.states().items() if s not in ENDED} == {}
     project("down", "-v", seconds=300)
     assert project.left() == []
