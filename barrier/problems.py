@@ -14,6 +14,7 @@ from barrier import kinds
 from barrier.plans import PlanError
 from barrier.store import Refused
 from barrier.store.once import Once, Repeated
+from fleet.config import faults
 from fleet.loop import Trouble
 
 MEDIA_TYPE = "application/problem+json"
@@ -47,13 +48,9 @@ def slow_down(seconds: float, why: str) -> None:
 
 def from_validation(errors: list[Any]) -> Problem:
     """Each fault with its place, the first ones in the sentence too."""
-    faults = []
-    for e in errors:
-        where = ".".join(map(str, e["loc"])) or "body"
-        what = "is not a known key" if e["type"] == "extra_forbidden" else e["msg"].removeprefix("Value error, ")
-        faults.append({"where": where, "what": what})
-    sentence = "; ".join(f"{f['where']}: {f['what']}" for f in faults[:5])
-    return Problem(422, sentence, errors=faults)
+    found = faults(errors, "body")
+    sentence = "; ".join(f"{where}: {what}" for where, what in found[:5])
+    return Problem(422, sentence, errors=[{"where": where, "what": what} for where, what in found])
 
 
 def _from_request(request: Request, errors: list[Any]) -> Problem:

@@ -55,7 +55,7 @@ def get_service(service: Service, api: Connected, _: Reader) -> ServiceView:
         enabled=snap.enabled,
         rollout=snap.rollout,
         queued=snap.queue.rollout if snap.queue else None,
-        members=snapshot.members(api.store.recall, snap),
+        members=snapshot.members(api.store.zk, snap),
     )
 
 
@@ -82,7 +82,7 @@ def put_config(
     try:
         config = ServiceConfig.model_validate(body, extra="forbid")
     except ValidationError as e:
-        raise from_validation(list(e.errors(include_url=False, include_context=False))) from e
+        raise from_validation(list(e.errors(include_url=False))) from e
     made = services.configure(
         api.store,
         service,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -31,16 +33,59 @@ class S3Config(FileModel):
 
 
 M = TypeVar("M", bound=BaseModel)
+#: One of the sorts of a union, as pydantic has it in a fault's place.
+_SORT = re.compile(r"^(constrained-|literal\[|function-(after|before|wrap|plain))")
+
+
+#: What is to be changed, by pydantic's name for the fault; where it is not here, pydantic's own words are plain enough.
+_PLAIN = {
+    "extra_forbidden": "is not a known key",
+    "missing": "is missing",
+    "model_attributes_type": "must be an object, like {{...}}",
+    "model_type": "must be an object, like {{...}}",
+    "dict_type": "must be an object, like {{...}}",
+    "list_type": "must be a list, like [...]",
+    "tuple_type": "must be a list, like [...]",
+    "string_type": "must be text in quotes",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "string_too_long": "may have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
+}
+
+
+def faults(errors: Iterable[Any], top: str) -> list[tuple[str, str]]:
+    """Each place and what is to be changed there; ``top`` is what the whole is called.
+
+    What may be one thing or another fails as each of them: that is one fault, in one sentence.
+    """
+    found: dict[str, list[str]] = {}
+    for e in errors:
+        # A wrong key says so itself; and what pydantic calls the sorts that a value may be of is no place.
+        where = [str(p) for p in e["loc"] if p != "[key]" and not _SORT.search(str(p))]
+        plain = _PLAIN.get(e["type"])
+        what = plain.format(**e.get("ctx", {})) if plain else e["msg"].removeprefix("Value error, ")
+        words = found.setdefault(".".join(where) or top, [])
+        if what not in words:
+            words.append(what)
+    return [(where, ", or ".join(words)) for where, words in found.items()]
 
 
 def sentence(error: ValidationError) -> str:
     """All faults in one line: ``key: what is wrong; key: ...``."""
-    parts = []
-    for e in error.errors():
-        where = ".".join(str(p) for p in e["loc"] if p != "[key]") or "(top)"  # a key that is wrong says so itself
-        what = "is not a known key" if e["type"] == "extra_forbidden" else e["msg"].removeprefix("Value error, ")
-        parts.append(f"{where}: {what}")
-    return "; ".join(parts)
+    return "; ".join(f"{where}: {what}" for where, what in faults(error.errors(), "(top)"))
 
 
 def load(path: Path, model: type[M]) -> M:

@@ -47,6 +47,13 @@ def test_every_error_says_what_there_is_instead(http: Http) -> None:
     assert (build.status_code, build.json()["builds"]) == (404, list("ABCDE"))
     for body in ({}, {"build": "a/b"}, {"build": "A", "rampp": [1]}, {"build": "A", "ramp": [10, 1]}, [1]):
         assert http("POST", "/v1/services/shop/rollouts", body=body).status_code == 422
+    for body, said in (
+        ({"build": 7}, "build: must be text in quotes"),
+        ({"build": "A", "ramp": "10"}, "ramp: must be a list, like [...]"),
+        ({"build": "A", "hold": "soon"}, "hold: must be a number, or must be 'hand' or 'verdict'"),
+        ([1], "body: must be an object, like {...}"),
+    ):
+        assert http("POST", "/v1/services/shop/rollouts", body=body).json()["detail"] == said
     half = http("POST", "/v1/services/shop/rollouts", raw=b'{"build":', headers={"content-type": "application/json"})
     assert (half.status_code, half.json()["detail"][:20]) == (400, "the body is not JSON")
     form = http("POST", "/v1/services/shop/rollouts", raw=b'{"build": "A"}', headers={"content-type": "text/plain"})

@@ -144,7 +144,7 @@ def test_an_expected_epoch_that_is_over_changes_nothing(http: Http, small: Fleet
         ({"pool": {"command": []}}, "pool.command"),
         ({"pool": {"command": ["run", "a\0b"]}}, "pool.command.1"),
         ({"pool": {"listen": "carrier pigeon"}}, "pool.listen"),
-        ({"pool": {"environment": {"A B": "c"}}}, "pool.environment.A B.[key]"),
+        ({"pool": {"environment": {"A B": "c"}}}, "pool.environment.A B"),
         ({"health": {"path": "http://elsewhere/healthz"}}, "health.path"),
         ({"health": {"warm": ["http://elsewhere/"]}}, "health.warm.0"),
         ({"body_bytes": -1}, "body_bytes"),

@@ -81,14 +81,14 @@ def test_a_plan_with_fields_of_the_future_is_applied(bed: Bed) -> None:
 @pytest.mark.parametrize(
     ("what", "data", "says"),
     [
-        ("plan", b'{"epoch": 99, "default": "A", "serving": ["A"], "mode": "quantum"}', "mode: Input should be"),
+        ("plan", b'{"epoch": 99, "default": "A", "serving": ["A"], "mode": "quantum"}', "mode: must be"),
         ("plan", b"\xff{ not json", "plan of app is malformed"),
         ("plan", b"", "0 bytes long"),
         ("plan", b'{"epoch": 99, "updated_by": "' + b"x" * 600_000 + b'"}', "bytes long"),
         ("plan", b'{"epoch": 99, "default": "Z", "serving": ["A"]}', "not in serving"),
         ("plan", b'["A"]', "plan of app is malformed"),
         ("config", b"<xml/>", "config of app is malformed"),
-        ("config", b'{"unstamped": "perhaps"}', "unstamped: Input should be"),
+        ("config", b'{"unstamped": "perhaps"}', "unstamped: must be"),
     ],
 )
 def test_a_payload_that_cannot_be_believed_leaves_the_last_good_one(

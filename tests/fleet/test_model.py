@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fleet.config import BadConfig, S3Config, load
+from fleet.config import BadConfig, S3Config, load, sentence
 from fleet.model import Ack, Plan, Ramp, ServiceConfig, Staged, decode
 from fleet.names import BadName, build_name, header_name, node_name, service_name
 
@@ -78,7 +78,7 @@ def test_a_service_needs_a_port_for_each_slot() -> None:
 def test_a_parts_file_with_an_unknown_key_says_which(tmp_path: Path) -> None:
     file = tmp_path / "s3.toml"
     file.write_text('buckte = "x"\nregion = 7\n')
-    with pytest.raises(BadConfig, match=r"region: .*string; buckte: is not a known key") as e:
+    with pytest.raises(BadConfig, match=r"region: must be text in quotes; buckte: is not a known key") as e:
         load(file, S3Config)
     assert "\n" not in str(e.value)
     file.write_text("= nonsense")
@@ -86,3 +86,19 @@ def test_a_parts_file_with_an_unknown_key_says_which(tmp_path: Path) -> None:
         load(file, S3Config)
     with pytest.raises(BadConfig, match="cannot read"):
         load(tmp_path / "absent.toml", S3Config)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"waves": {"concurrency": 0}}, "waves.concurrency: must be at least 1"),
+        ({"waves": 3}, "waves: must be an object, like {...}"),
+        ({"ports": "8000"}, "ports: must be a list, like [...]"),
+        ({"keep": "many"}, "keep: must be a whole number"),
+        ({"strategy": "blue"}, "strategy: must be 'dual' or 'inplace'"),
+    ],
+)
+def test_what_is_wrong_is_said_as_what_to_change(config: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError) as found:
+        ServiceConfig.model_validate(config)
+    assert sentence(found.value) == said
