@@ -254,7 +254,7 @@ class Controller:
             _log.info(f"{snap.service}: rollout {rollout.number} moves again", **about)
 
     def _give_turns(self, snap: Snapshot, fence: int) -> bool:
-        """Grant and revoke, as many as one transaction takes; True when anything was written."""
+        """Grant and revoke; True when anything was written."""
         granting = snap.rollout is None or snap.rollout.state is not RolloutState.PAUSED
         lost = self._lost(snap, self._monotonic())
         grant: dict[str, Turn] = {}
@@ -274,28 +274,35 @@ class Controller:
             )
             grant |= dict.fromkeys(changes.grant, Turn(serial=enabled.serial))
             revoke += [n for n in changes.revoke if n not in changes.grant]
-        revoke = revoke[:TURNS_AT_ONCE]
-        grant = dict(list(grant.items())[: TURNS_AT_ONCE - len(revoke)])
         if not grant and not revoke:
             return False
         self._write_turns(snap, fence, grant, revoke)
         return True
 
     def _write_turns(self, snap: Snapshot, fence: int, grant: Mapping[str, Turn], revoke: Sequence[str]) -> None:
+        """As many in a transaction as it takes. Each turn stands for itself: others may be written and these not."""
         service, below = snap.service, paths.turns(snap.service)
-        ops: list[Op] = [Delete(paths.turn(service, n)) for n in revoke]
-        for name, turn in grant.items():
-            path, data = paths.turn(service, name), turn.encode()
-            ops.append(Set(path, data, -1) if name in snap.turns else Create(path, data))
-        if snap.enabled_version is not None:
-            ops.append(Check(paths.enabled(service), snap.enabled_version))
         self._zk.ensure(below)
-        self._commit(fence, ops)
-        self._recall.written(below, grant, revoke)
+        changes: list[tuple[str, Turn | None]] = [*((n, None) for n in revoke), *grant.items()]
+        for first in range(0, len(changes), TURNS_AT_ONCE):
+            some = changes[first : first + TURNS_AT_ONCE]
+            ops = [self._turn(snap, name, turn) for name, turn in some]
+            if snap.enabled_version is not None:
+                ops.append(Check(paths.enabled(service), snap.enabled_version))
+            self._commit(fence, ops)
+            given = {name: turn for name, turn in some if turn is not None}
+            self._recall.written(below, given, [name for name, turn in some if turn is None])
         if grant:
             named = ", ".join(sorted(grant)[:NAMED]) + (f" and {len(grant) - NAMED} more" if len(grant) > NAMED else "")
             serial = max(turn.serial for turn in grant.values())
             _log.info(f"{service}: their turn: {named}", service=service, serial=serial)
+
+    @staticmethod
+    def _turn(snap: Snapshot, name: str, turn: Turn | None) -> Op:
+        path = paths.turn(snap.service, name)
+        if turn is None:
+            return Delete(path)
+        return Set(path, turn.encode(), -1) if name in snap.turns else Create(path, turn.encode())
 
 
 def _turns_of(role: str, snap: Snapshot, hosts: dict[str, HostStatus]) -> dict[str, Turn]:

@@ -116,6 +116,8 @@ class Snapshot(Head):
 
     def hosts_of(self, role: str) -> dict[str, HostStatus]:
         """Hosts that follow that role's ``enabled``; a role without one of its own follows the default."""
+        if not self.roles:
+            return dict(self.hosts)
         return {n: h for n, h in self.hosts.items() if (h.role if h.role in self.roles else "default") == role}
 
 
@@ -187,17 +189,21 @@ def read(zk: ZooKeeper, recall: Recall, service: str, *, watch: bool) -> Snapsho
     acks = recall.below(paths.acks(service), _ack)
     hosts = recall.below(paths.hosts(service), _host)
     head = _head(zk, recall, service, config, watch=watch)
-    registered = members(recall, head)
+    registered = members(zk, head)
     # The roster after plan and acks: an edge that joined before this plan was written is then on it, and one that
     # joined since turns green only by a plan that it reads after joining.
     fleet = read_fleet(zk, watch=watch)
     return Snapshot(**vars(head), hosts=hosts, acks=acks, members=registered, fleet=fleet)
 
 
-def members(recall: Recall, head: Head) -> dict[str, int]:
-    """How many hosts have registered each version that is served or comes."""
+def members(zk: ZooKeeper, head: Head) -> dict[str, int]:
+    """How many hosts have registered each version that is served or comes.
+
+    Without a watch: who registers says so in its status too, and edges in their acks.
+    """
     wanted = dict.fromkeys((*head.plan.serving, *((head.rollout.build,) if head.rollout else ())))
-    return {v: len(recall.children(paths.serverset(head.service, v))) for v in wanted}
+    found = zk.count_many([paths.serverset(head.service, v) for v in wanted])
+    return {v: found[paths.serverset(head.service, v)] for v in wanted}
 
 
 def _head(zk: ZooKeeper, recall: Recall, service: str, config: Node, *, watch: bool) -> Head:

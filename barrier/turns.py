@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from fleet.model import Enabled, Health, HostStatus, SlotState, Turn, Waves
+from fleet.model import Enabled, Health, HostStatus, Slot, SlotState, Turn, Waves
 
 _SERVES = (SlotState.SERVING, SlotState.DEGRADED)
 
@@ -41,10 +41,16 @@ def down(enabled: Enabled, hosts: Mapping[str, HostStatus], health: Health) -> f
     builds = {b.build for b in enabled.builds}
     found = []
     for name, host in hosts.items():
-        serves = [s.build for s in host.slots if s.state in _SERVES and health.enough(s.live, s.processes)]
-        if not (builds.issubset(serves) if host.serial >= enabled.serial else serves):
+        if host.serial >= enabled.serial:
+            if not builds.issubset([s.build for s in host.slots if _serves(s, health)]):
+                found.append(name)
+        elif not any(_serves(s, health) for s in host.slots):
             found.append(name)
     return frozenset(found)
+
+
+def _serves(slot: Slot, health: Health) -> bool:
+    return slot.live > 0 and slot.state in _SERVES and health.enough(slot.live, slot.processes)
 
 
 def missed(host: HostStatus | None) -> str:

@@ -239,6 +239,12 @@ class ZooKeeper:
                 return self.children(path, watch=watch, changed=changed)
             return ()
 
+    def count_many(self, paths: Sequence[str]) -> dict[str, int]:
+        """How many children each of ``paths`` has, without their names, and without a watch; all in flight at once."""
+        pending = {p: self._client.exists_async(p) for p in paths}
+        found = {p: self._call(answer, p) for p, answer in pending.items()}
+        return {p: int(stat.numChildren) if stat else 0 for p, stat in found.items()}
+
     def sync(self, path: str) -> None:
         """Reads of ``path`` after this are no older than this call, whichever server answers."""
         self._call(self._client.sync_async(path))

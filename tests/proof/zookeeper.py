@@ -259,6 +259,9 @@ class Session(ZooKeeper):
             self._watched.append((lambda t: _names(t, path) == found and (path in t) == (path in tree), changed))
         return found
 
+    def count_many(self, wanted: Sequence[str]) -> dict[str, int]:
+        return {p: len(self.children(p)) for p in wanted}
+
     def sync(self, path: str) -> None:
         self._call()
         self._seen = len(self.server.states) - 1
