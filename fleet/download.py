@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +17,8 @@ from fleet.ranges import PiecewiseFile
 
 #: As far stores give little on one connection, and much on many.
 WORKERS = 8
+#: Threads that write what is here already, while others fetch.
+COPIERS = 2
 #: Tries for one range, beside those that the store makes for the request itself.
 TRIES = 3
 
@@ -51,11 +53,31 @@ class Sink(Protocol):
         """So many bytes of ``fd`` from ``start`` on; False where it has not got them, whatever was copied then."""
 
 
+class Part(Protocol):
+    """What of a piece of the object is here already."""
+
+    @property
+    def gaps(self) -> Sequence[tuple[int, int]]:
+        """The ranges of it that are not."""
+
+    def fill(self, sink: Sink) -> list[tuple[int, int]]:
+        """Write what is; the ranges that could not be had after all."""
+
+
 class Local(Protocol):
     """What of the object's bytes is here already."""
 
-    def fill(self, start: int, end: int, sink: Sink) -> list[tuple[int, int]]:
-        """Write what is known between ``start`` and ``end``; the ranges that are not."""
+    def part(self, start: int, end: int) -> Part: ...
+
+
+class _Nothing:
+    """A ``Part`` of which nothing is here."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self.gaps = ((start, end),)
+
+    def fill(self, sink: Sink) -> list[tuple[int, int]]:
+        return []
 
 
 class Pace:
@@ -106,14 +128,23 @@ def steady(chunks: Iterator[bytes], name: str, stall: float) -> Iterator[bytes]:
 
 class Download:
     def __init__(
-        self, source: Source, file: PiecewiseFile, local: Local | None, progress: Progress | None, limits: Limits
+        self,
+        source: Source,
+        file: PiecewiseFile,
+        local: Local | None,
+        progress: Progress | None,
+        beginning: Progress | None,
+        limits: Limits,
     ) -> None:
         self._source = source
         self._file = file
         self._local = local
         self._progress = progress
+        self._beginning = beginning
         self._limits = limits
         self._got = self._fetched = 0
+        #: Of each piece that is begun, by its start: how much of it is still under way.
+        self._open: dict[int, int] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
@@ -121,19 +152,47 @@ class Download:
         """Fill the file; the bytes that were fetched for it. ``progress`` raising ends it, too."""
         pieces = self._file.missing()
         self._count(size - sum(end - start for start, end in pieces))
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="download") as pool:
-            futures = [pool.submit(self._piece, start, end) for start, end in pieces]
+        self._tell()
+        parts = {start: self._local.part(start, end) if self._local else _Nothing(start, end) for start, end in pieces}
+        self._open = {start: len(part.gaps) + 1 for start, part in parts.items()}
+        with (
+            ThreadPoolExecutor(WORKERS, thread_name_prefix="download") as fetching,
+            ThreadPoolExecutor(COPIERS, thread_name_prefix="copy") as copying,
+        ):
+            futures = [
+                *(fetching.submit(self._gap, start, gap) for start, part in parts.items() for gap in part.gaps),
+                *(copying.submit(self._fill, start, part) for start, part in parts.items()),
+            ]
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             self._stop.set()
-            pool.shutdown(cancel_futures=True)
+            for pool in (fetching, copying):
+                pool.shutdown(wait=False, cancel_futures=True)
         for future in done:
             future.result()
         return self._fetched
 
-    def _piece(self, start: int, end: int) -> None:
-        for gap in self._local.fill(start, end, self) if self._local else [(start, end)]:
+    def _gap(self, piece: int, gap: tuple[int, int]) -> None:
+        self._range(*gap)
+        self._done(piece)
+
+    def _fill(self, piece: int, part: Part) -> None:
+        for gap in part.fill(self):
             self._range(*gap)
-        self._file.complete(start)
+        self._done(piece)
+
+    def _done(self, piece: int) -> None:
+        """Something of ``piece`` is there."""
+        with self._lock:
+            self._open[piece] -= 1
+            if self._open[piece]:
+                return
+        self._file.complete(piece)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._beginning:
+            with self._lock:
+                self._beginning(self._file.beginning())
 
     def _range(self, start: int, end: int) -> None:
         at = start

@@ -30,6 +30,7 @@ class PiecewiseFile:
         self._head = json.dumps({"size": size, "identity": identity, "piece": piece}) + "\n"
         self._lock = threading.Lock()
         self._done = self._read_journal()
+        self._first = 0  # that may not be complete
         fresh = not self._done
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if fresh else 0)
         self._fd = os.open(path, flags, 0o644)
@@ -56,6 +57,13 @@ class PiecewiseFile:
         """``(start, end)`` of every piece that is not complete; ``end`` is exclusive."""
         starts = range(0, self._size, self._piece)
         return [(s, min(s + self._piece, self._size)) for n, s in enumerate(starts) if n not in self._done]
+
+    def beginning(self) -> int:
+        """How many bytes from the first on are there."""
+        with self._lock:
+            while self._first * self._piece < self._size and self._first in self._done:
+                self._first += 1
+            return min(self._first * self._piece, self._size)
 
     def write(self, offset: int, data: bytes) -> None:
         """Safe from several threads, as long as no two write the same piece."""

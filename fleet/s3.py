@@ -129,6 +129,7 @@ class ObjectStore:
         local: Local | None = None,
         pace: Pace | None = None,
         progress: Progress | None = None,
+        beginning: Progress | None = None,
         seconds: float = 1800.0,
     ) -> int:
         """Fill ``to`` with the object's ``size`` bytes, ranges in parallel, and make it durable; the bytes fetched.
@@ -136,7 +137,8 @@ class ObjectStore:
         Where an earlier call was cut off, what it got is kept (``to`` and ``<to>.ranges``, see ``fleet.ranges``); so
         call it again after Trouble. What ``local`` has is not fetched. The content is not checked: compare the digest,
         and remove ``to`` where it is wrong. ``progress`` is given the bytes so far, from several threads, one at a
-        time; what it raises ends the download. Raises OSError for the disk's troubles and Trouble for the rest, at
+        time; what it raises ends the download. ``beginning`` is given how many bytes of the file's beginning are there
+        for good, whenever there may be more. Raises OSError for the disk's troubles and Trouble for the rest, at
         ``seconds`` at the latest.
         """
         found = self._head(key)
@@ -147,7 +149,7 @@ class ObjectStore:
             raise S3Refused(f"{key} in S3 at {self.where} has {length} bytes, not the {size} that its manifest says")
         with PiecewiseFile(to, size=size, identity=tag, piece=PIECE) as file:
             limits = Limits(time.monotonic() + seconds, self._stall, pace)
-            fetched = Download(_Object(self, key, tag), file, local, progress, limits).run(size)
+            fetched = Download(_Object(self, key, tag), file, local, progress, beginning, limits).run(size)
             file.finish()
         return fetched
 

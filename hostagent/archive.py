@@ -6,7 +6,9 @@ What an index says of an archive is believed after every frame of it was hashed.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +22,8 @@ from fleet.chunks import DIGEST_BYTES, Chunk
 FRAME_MAX = 4 * 1024 * 1024
 #: Bytes that are read together.
 _BATCH = 1024 * 1024
+#: What whole chunks go beyond that by, mostly.
+_SPARE = 256 * 1024
 #: Batches that the second hash may be behind.
 _AHEAD = 4
 
@@ -61,19 +65,48 @@ def seal(fd: int) -> tuple[int, ...]:
     return s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns
 
 
+class GivenUp(Exception):
+    """The rest of it will not come."""
+
+
+class Growth:
+    """How much of a file's beginning is there: one thread says so, another waits for it."""
+
+    def __init__(self) -> None:
+        self._there = -1
+        self._given_up = False
+        self._changed = threading.Condition()
+
+    def reaches(self, end: int) -> None:
+        with self._changed:
+            self._there = max(self._there, end)
+            self._changed.notify_all()
+
+    def give_up(self) -> None:
+        with self._changed:
+            self._given_up = True
+            self._changed.notify_all()
+
+    def wait(self, end: int) -> None:
+        """The bytes before ``end`` are there, and the file for 0. Raises GivenUp."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._given_up or self._there >= end)
+            if self._given_up:
+                raise GivenUp
+
+
 def verify(
-    fd: int, digest: str, chunks: Sequence[Chunk] | None, check: Callable[[], None] = lambda: None
+    fd: int, digest: str, chunks: Sequence[Chunk] | None, check: Callable[[int], None]
 ) -> tuple[Frame, ...] | None:
     """The file has that digest; its frames, where ``chunks`` are really what it is made of.
 
-    Raises WrongDigest, OSError or what ``check`` raises, which is called for every piece.
+    ``check`` is called before it is read, up to where each time. Raises WrongDigest, OSError or what ``check`` raises.
     """
     whole = hashlib.sha256()
     frames: list[Frame | None] = []
     ahead: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1, "hash") as beside:
-        for some, data in _batches(fd, chunks or ()):
-            check()
+        for some, data in _batches(fd, chunks or (), check):
             ahead.append(beside.submit(whole.update, data))
             if len(ahead) > _AHEAD:
                 ahead.popleft().result()
@@ -86,18 +119,29 @@ def verify(
     return tuple(true) if chunks is not None and len(true) == len(frames) == len(chunks) else None
 
 
-def _batches(fd: int, chunks: Sequence[Chunk]) -> Iterator[tuple[Sequence[Chunk], memoryview]]:
-    """All of the file, whole chunks at a time as long as there are any."""
+def _batches(
+    fd: int, chunks: Sequence[Chunk], check: Callable[[int], None]
+) -> Iterator[tuple[Sequence[Chunk], memoryview]]:
+    """All of the file, whole chunks at a time as long as there are any. What is given is good for ``_AHEAD`` more."""
+    buffers = itertools.cycle([bytearray(_BATCH + _SPARE) for _ in range(_AHEAD + 1)])  # fresh memory costs a third
+
+    def read(at: int, end: int) -> memoryview:
+        check(end)
+        buffer = next(buffers)
+        data = memoryview(buffer if end - at <= len(buffer) else bytearray(end - at))[: end - at]
+        return data[: os.preadv(fd, [data], at)]
+
     at = first = 0
     for n, c in enumerate(chunks, 1):
         if c.length > FRAME_MAX:
             break
         if c.end - at >= _BATCH or n == len(chunks):
-            data = os.pread(fd, c.end - at, at)
-            yield (chunks[first:n] if len(data) == c.end - at else ()), memoryview(data)
+            data = read(at, c.end)
+            yield (chunks[first:n] if len(data) == c.end - at else ()), data
             at, first = at + len(data), n
-    while data := os.pread(fd, _BATCH, at):
-        yield (), memoryview(data)
+    size = os.fstat(fd).st_size
+    while at < size and (data := read(at, min(at + _BATCH, size))):
+        yield (), data
         at += len(data)
 
 

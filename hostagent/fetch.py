@@ -1,7 +1,8 @@
 """From the object store to a verified archive on disk. What it leaves under the final name is complete and right.
 
 Trusts nothing but the digest that ``enabled`` names: the manifest must be the one of that digest, and the archive must
-have it. Of the archive only those chunks are fetched that no kept one has. A download that was cut off goes on where it
+have it. Of the archive only those chunks are fetched that no kept one has; what is there of it is read through while
+the rest still comes. A download that was cut off goes on where it
 was; one that turns out wrong is thrown away, so that the next attempt starts afresh.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from fleet.loop import Trouble
 from fleet.model import Manifest
 from fleet.s3 import ObjectStore, archive_key, chunks_key, manifest_key
 from hostagent import failpoint
-from hostagent.archive import Frame, Verified, WrongDigest, seal, verify
+from hostagent.archive import Frame, Growth, Verified, WrongDigest, seal, verify
 from hostagent.kept import Kept
 from hostagent.layout import index_of
 
@@ -107,21 +109,27 @@ def _whole(
     Where that is not so of what was put together here, once more, ``doubting`` what is kept here.
     """
     local = means.kept.local(index, doubting=doubting) if index is not None else None
+    growth = Growth()
+    with ThreadPoolExecutor(1, "verify") as beside:
+        found = beside.submit(_read_through, part, wanted.digest, index, growth)
+        try:
+            got = store.download(
+                archive_key(wanted.service, wanted.build),
+                part,
+                size=wanted.size,
+                local=local,
+                pace=means.pace,
+                progress=progress,
+                beginning=growth.reaches,
+            )
+        except BaseException:
+            growth.give_up()
+            raise
+        finally:
+            if local is not None:
+                local.close()
     try:
-        got = store.download(
-            archive_key(wanted.service, wanted.build),
-            part,
-            size=wanted.size,
-            local=local,
-            pace=means.pace,
-            progress=progress,
-        )
-    finally:
-        if local is not None:
-            local.close()
-    try:
-        with part.open("rb") as f:
-            return got, verify(f.fileno(), wanted.digest, index)
+        return got, found.result()
     except WrongDigest as e:
         part.unlink()
         if doubting or local is None or not local.used:
@@ -131,6 +139,13 @@ def _whole(
     _log.warning("a kept archive is not what it was", service=wanted.service, build=wanted.build)
     again, frames = _whole(store, wanted, part, index, means, progress, doubting=True)
     return got + again, frames
+
+
+def _read_through(part: Path, digest: str, index: Sequence[Chunk] | None, growth: Growth) -> tuple[Frame, ...] | None:
+    """``part`` as far as it is there already, beside who fills it."""
+    growth.wait(0)
+    with part.open("rb") as f:
+        return verify(f.fileno(), digest, index, growth.wait)
 
 
 def _index(store: ObjectStore, wanted: Manifest) -> tuple[bytes, tuple[Chunk, ...]] | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -70,6 +71,14 @@ class Kept:
         index_of(archive).unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A ``fleet.download.Part``."""
+
+    gaps: Sequence[tuple[int, int]]
+    fill: Callable[[Sink], list[tuple[int, int]]]
+
+
 class Here:
     """A ``fleet.download.Local``; safe from several threads."""
 
@@ -93,8 +102,9 @@ class Here:
         for file in self._files.values():
             file.close()
 
-    def fill(self, start: int, end: int, sink: Sink) -> list[tuple[int, int]]:
+    def part(self, start: int, end: int) -> Part:
         gaps: list[tuple[int, int]] = []
+        taken: list[Chunk] = []
         spared: list[Chunk] = []  # since the last gap
         for chunk in chunks.within(self._wanted, start, end):
             if chunk.digest in self._found:
@@ -104,20 +114,21 @@ class Here:
             if gaps and low - gaps[-1][1] < _NEAR:
                 gaps[-1] = (gaps[-1][0], high)  # what lies between comes with it
             else:
-                self._take(spared, start, end, sink, gaps)
+                taken += spared
                 gaps.append((low, high))
             spared = []
-        self._take(spared, start, end, sink, gaps)
-        return gaps
+        return Part(gaps, lambda sink: self._take([*taken, *spared], start, end, sink))
 
-    def _take(self, spared: Sequence[Chunk], start: int, end: int, sink: Sink, gaps: list[tuple[int, int]]) -> None:
+    def _take(self, spared: Sequence[Chunk], start: int, end: int, sink: Sink) -> list[tuple[int, int]]:
         """What cannot be had after all is a gap, too."""
+        gaps: list[tuple[int, int]] = []
         for run in [[c] for c in spared] if self._doubting else self._runs(spared):
             low, high = max(start, run[0].start), min(end, run[-1].end)
             if (self._checked if self._doubting else self._copied)(run[0], low, high, sink):
                 self.used = True
             else:
                 gaps.append((low, high))
+        return gaps
 
     def _runs(self, spared: Sequence[Chunk]) -> list[list[Chunk]]:
         """Those that lie side by side there, too."""

@@ -105,7 +105,7 @@ def _verified(
     if seen is not None and seen.of(raw.fileno(), digest):
         return seen.frames
     try:
-        return archives.verify(raw.fileno(), digest, _index(archive), check)
+        return archives.verify(raw.fileno(), digest, _index(archive), lambda _: check())
     except WrongDigest as e:
         raise BadArchive(f"the archive's digest is {e.found}, and {digest} was promised") from e
 
