@@ -55,6 +55,8 @@ class NginxEngine:
         self._active = {n: (renders.key(g.config, g.plan), g.plan.default) for n, g in shared.good.items()}
         #: What was rendered last, and from what.
         self._rendered: tuple[object, Configuration] | None = None
+        #: What is wanted or in force, by name: of what an earlier agent rendered, the hosts are not known.
+        self._parts: dict[str, Part] = {}
         self._hosts = Hosts(probes, self._services())
         self._driver = Driver(nginx, shared.config.nginx.close_seconds, shared.metrics.load, shared.clock)
 
@@ -121,6 +123,7 @@ class NginxEngine:
             wants, wanted = self._wants()
             self._nginx.colour(self._why_red(wants, look, alone=alone))
             self._tell_hooks(wants, look)
+            self._know_parts(wants, look)
             memory = self._driver.memory(self._epochs)
             shape = Shape(wants, look, memory.refused.get(wanted.name))
             actions = self._decide(wants, wanted, look, memory, alone=alone)
@@ -144,6 +147,11 @@ class NginxEngine:
         if not complete:
             self._shared.revisit.within(0.05)
         return plan.decide(wants, wanted, look, self._nginx.flags(), memory, complete=complete)
+
+    def _know_parts(self, wants: Sequence[Want], look: Look) -> None:
+        wanted = {w.part.name: w.part for w in wants if w.part}
+        used = {r.part for r in look.marker.services.values()}
+        self._parts = {n: p for n, p in (self._parts | wanted).items() if n in used or n in wanted}
 
     def _finish(self, wants: Sequence[Want], wanted: Configuration, look: Look) -> None:
         if look.marker.name == wanted.name:
@@ -195,10 +203,15 @@ class NginxEngine:
         return self._shared.report.sentence(self._found(w, shape) for w in shape.wants)
 
     def _found(self, w: Want, shape: Shape) -> Found:
-        """Healthy are those that nginx really has, once it has them."""
+        """Healthy are those that are well, and that nginx has: others get no request, and nobody may count on them."""
         s, well = self._catalog[w.service], self._hosts.well(w.service)
-        versions = members.wanted(s.plan)
-        total, good = {v: len(s.sets.get(v, ())) for v in versions}, {v: len(well.get(v, ())) for v in versions}
+        now = shape.look.marker.services.get(w.service)
+        part = self._parts.get(now.part) if now else None
+        total, good = {}, {}
+        for version in members.wanted(s.plan):
+            has = part.hosts.get(version, frozenset()) if part else frozenset()
+            total[version] = len(s.sets.get(version, ()))
+            good[version] = sum(h.endpoint in has for h in well.get(version, ()))
         return Found(w.service, w.epoch, plan.applied(w, shape.look), total, good, self._faults(w.service, shape))
 
     def _faults(self, service: str, shape: Shape) -> dict[str, str]:

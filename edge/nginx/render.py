@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge import render
 from edge.members import Sets, wanted
@@ -59,6 +59,8 @@ class Part:
     current: str
     staged: str | None
     values: Mapping[str, object]
+    #: Version -> endpoints of the hosts that take requests in it.
+    hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,8 @@ def part(service: str, config: ServiceConfig, plan: Plan, healthy: Sets, place: 
     values["plain_re"] = _plain(config)
     values["lanes"] = _lanes(service, plan, previews, serving) if sides else []
     name = _hash(json.dumps(values, sort_keys=True, default=lambda m: m.model_dump()))
-    return Part(service, name, key(config, plan), staged, values | {"part": name, "staged": staged})
+    hosts = {v: frozenset(h.endpoint for h in healthy.get(v, ())) for v in versions}
+    return Part(service, name, key(config, plan), staged, values | {"part": name, "staged": staged}, hosts)
 
 
 #: A cookie of ours, but for the version in it.

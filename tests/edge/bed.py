@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import server
-from edge.config import EdgeConfig, VarnishConfig
+from edge.config import EdgeConfig, NginxConfig, VarnishConfig
 from edge.look import Look
 from edge.varnish import Varnish
 from fleet import paths
@@ -304,21 +304,27 @@ def make_edge(directory: Path, zk_address: str, zk: ZooKeeper, name: str = "edge
     """An edge in ``directory``, not started. The operator's own VCL is looked for in ``directory/own``."""
     (directory / "own").mkdir(parents=True, exist_ok=True)
     defaults: dict[str, Any] = {"jail": "none", "storage": "malloc,16m", "own": directory / "own"}
-    config = EdgeConfig(
-        name=name,
-        zookeeper=zk_address,
-        directory=directory / "state",
-        metrics=f"127.0.0.1:{free_port()}",
-        every=0.5,
-        session_seconds=4,
-        varnish=VarnishConfig(
-            listen=f"127.0.0.1:{free_port()}", admin=f"127.0.0.1:{free_port()}", **{**defaults, **varnish}
-        ),
-    )
+    given = {**_ports(), **defaults, **varnish}
+    return _edge(directory, zk, zk_address, name=name, varnish=VarnishConfig(**given))
+
+
+def make_nginx_edge(directory: Path, zk_address: str, zk: ZooKeeper) -> Edge:
+    """The same on nginx."""
+    nginx = NginxConfig(user="root", workers=2, close_seconds=1.0, **_ports())
+    return _edge(directory, zk, zk_address, name="edge-1", engine="nginx", nginx=nginx)
+
+
+def _ports() -> dict[str, Any]:
+    return {"listen": f"127.0.0.1:{free_port()}", "admin": f"127.0.0.1:{free_port()}"}
+
+
+def _edge(directory: Path, zk: ZooKeeper, zk_address: str, **config: Any) -> Edge:
+    state, metrics = directory / "state", f"127.0.0.1:{free_port()}"
+    made = EdgeConfig(zookeeper=zk_address, directory=state, metrics=metrics, every=0.5, session_seconds=4, **config)
     file = directory / "edge.json"
-    file.write_text(config.model_dump_json())
-    (directory / "state").mkdir(parents=True, exist_ok=True)
-    return Edge(config, file, zk)
+    file.write_text(made.model_dump_json())
+    state.mkdir(parents=True, exist_ok=True)
+    return Edge(made, file, zk)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ def first(world: World, edge: Edge) -> None:
     world.host("A")
     world.plan(PLAN)
     edge.start()
-    eventually("the first plan is acknowledged", lambda: edge.acked(1))
+    eventually("the first plan is acknowledged", lambda: edge.acked(1) and edge.ack().healthy == {"A": 1}, 60)
     eventually("the health page turns green", lambda: edge.health() == 200)
 
 
@@ -24,7 +24,7 @@ def offered(world: World, edge: Edge) -> Plan:
     world.host("B")
     plan = Plan(epoch=2, generation=1, default="A", serving=("B", "A"), staged=Staged(generation=2, default="B"))
     world.plan(plan)
-    eventually("the offer is acknowledged", lambda: edge.acked(2) and edge.ack().healthy == {"A": 1, "B": 1})
+    eventually("the offer is acknowledged", lambda: edge.acked(2) and edge.ack().healthy == {"A": 1, "B": 1}, 60)
     return plan
 
 

@@ -9,73 +9,22 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from edge.config import EdgeConfig, NginxConfig
 from edge.nginx import server
 from edge.nginx.control import Nginx
-from fleet.model import Pin, Plan, Staged
-from fleet.zk import ZooKeeper, ZooKeeperTrouble
-from tests.conftest import ZooKeeperServer, eventually, free_port
+from fleet.model import Pin, Plan
+from fleet.zk import ZooKeeperTrouble
+from tests.conftest import ZooKeeperServer, eventually
 from tests.edge.bed import CONFIG, Edge, WebSocket, World, slow_request
-
-PLAN = Plan(epoch=1, generation=1, default="A", serving=("A",))
-CLOSE = 1.0
+from tests.edge.steps import committed, first, offered
 
 
 @pytest.fixture
-def edge(tmp_path: Path, zk_address: str, zk: ZooKeeper) -> Iterator[Edge]:
-    config = EdgeConfig(
-        name="edge-1",
-        engine="nginx",
-        zookeeper=zk_address,
-        directory=tmp_path / "state",
-        metrics=f"127.0.0.1:{free_port()}",
-        every=0.5,
-        session_seconds=4,
-        nginx=NginxConfig(
-            listen=f"127.0.0.1:{free_port()}",
-            admin=f"127.0.0.1:{free_port()}",
-            user="root",
-            workers=2,
-            close_seconds=CLOSE,
-        ),
-    )
-    file = tmp_path / "edge.json"
-    file.write_text(config.model_dump_json())
-    config.directory.mkdir()
-    made = Edge(config, file, zk)
-    yield made
-    made.close()
-
-
-def first(world: World, edge: Edge) -> None:
-    """One service, version A served by one host, applied and green."""
-    world.configure()
-    world.host("A")
-    world.plan(PLAN)
-    edge.start()
-    eventually("the first plan is acknowledged", lambda: edge.acked(1) and edge.ack().healthy == {"A": 1}, 60)
-    eventually("the health page turns green", lambda: edge.health() == 200)
-
-
-def offered(world: World, edge: Edge) -> Plan:
-    """B offered beside A and staged; acknowledged."""
-    world.host("B")
-    plan = Plan(epoch=2, generation=1, default="A", serving=("B", "A"), staged=Staged(generation=2, default="B"))
-    world.plan(plan)
-    eventually("the offer is acknowledged", lambda: edge.acked(2) and edge.ack().healthy == {"A": 1, "B": 1}, 60)
-    return plan
-
-
-def committed(plan: Plan, back: str) -> Plan:
-    done = plan.committed()
-    return done.model_copy(
-        update={"epoch": plan.epoch + 1, "staged": Staged(generation=done.generation + 1, default=back)}
-    )
+def edge(nginx_edge: Edge) -> Edge:
+    return nginx_edge
 
 
 class KeptConnections:
@@ -426,3 +375,13 @@ def test_sighup_to_nothing_of_ours_changes_nothing(world: World, edge: Edge) -> 
     eventually("new workers", lambda: Nginx(edge.config).look().workers != look.workers)
     eventually("drained", lambda: edge.ack().drained == 1)
     assert edge.ask("/").version == "A"
+
+
+def test_a_host_counts_as_healthy_only_once_requests_can_reach_it(world: World, edge: Edge) -> None:
+    """Barriers go on by what an edge says is healthy: a version that it counts must be had from it at once."""
+    first(world, edge)
+    world.host("B")
+    world.plan(Plan(epoch=2, generation=1, default="A", serving=("B", "A")))
+    eventually("the edge says that B is healthy", lambda: edge.ack().healthy.get("B") == 1, 60)
+    answers = [edge.ask("/api", x_deployment_id="B") for _ in range(10)]
+    assert {(a.status, a.version, a.headers["x-deployment-status"]) for a in answers} == {(200, "B", "previous")}
