@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from hostagent import seals
 from hostagent.archive import Frame
 from hostagent.contents import MEMBERS_MAX, Contents, Same
 from hostagent.tar import TarMember
 from hostagent.twin import linked
-
-#: Pieces that hashing may be behind.
-_BEHIND = 64
 
 
 @dataclass(frozen=True)
@@ -40,16 +33,8 @@ class Sharing:
         self._seals = theirs.seals if theirs else {}
         self._same = Same(frames, theirs) if frames is not None and theirs is not None else None
         self._plain: dict[tuple[str, ...], bool] = {}
-        self._hashing = ThreadPoolExecutor(1, "hash")
-        self._hashes: deque[Future[None]] = deque()
         #: Of each member, what its digest will be.
         self._held: list[tuple[TarMember, Callable[[], bytes]]] | None = [] if frames is not None else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._hashing.shutdown(cancel_futures=True)
 
     def known(self, start: int) -> TarMember | None:
         return self._same.at(start) if self._same else None
@@ -80,23 +65,15 @@ class Sharing:
         if len(self._held) > MEMBERS_MAX:
             self._held = None
 
-    def hashed(self) -> tuple[Callable[[bytes], None], Callable[[], bytes] | None]:
+    def hashed(self) -> tuple[Callable[[bytes], object], Callable[[], bytes] | None]:
         """To be given a file's content, and what then gives its digest."""
         if self._held is None:
             return lambda _: None, None
         found = hashlib.sha256()
-
-        def write(data: bytes) -> None:
-            self._hashes.append(self._hashing.submit(found.update, data))
-            if len(self._hashes) > _BEHIND:
-                self._hashes.popleft().result()
-
-        return write, found.digest
+        return found.update, found.digest  # a thread of its own for this takes longer to be told than it takes here
 
     def contents(self, root: Path) -> Contents | None:
         """Everything, once all of it was held. Its files are below ``root``."""
-        while self._hashes:
-            self._hashes.popleft().result()
         if self._held is None or self._frames is None:
             return None
         frames = tuple((f.digest, f.content) for f in self._frames)

@@ -125,14 +125,14 @@ def _fill(
     check: Callable[[], None],
     earlier: Earlier | None,
 ) -> Contents | None:
-    with Sharing(earlier or Earlier(), frames if earlier else None) as sharing:
-        tree = _Tree(root, limits, sharing, check)
-        members = TarReader(Plain(raw) if frames is None else Framed(raw.fileno(), frames), sharing.known)
-        for member in members:
-            check()
-            tree.add(member, members.copy)
-        tree.finish()
-        return sharing.contents(root)
+    sharing = Sharing(earlier or Earlier(), frames if earlier else None)
+    tree = _Tree(root, limits, sharing, check)
+    members = TarReader(Plain(raw) if frames is None else Framed(raw.fileno(), frames), sharing.known)
+    for member in members:
+        check()
+        tree.add(member, members.copy)
+    tree.finish()
+    return sharing.contents(root)
 
 
 class _Tree:
