@@ -27,29 +27,29 @@ class Sharing:
     """``frames``: of the archive that is unpacked; None where they are not known, or nothing is to be shared."""
 
     def __init__(self, earlier: Earlier, frames: Sequence[Frame] | None) -> None:
-        self._root = Path(os.path.realpath(earlier.release)) if earlier.release else None
+        self._root = os.path.realpath(earlier.release) if earlier.release else None
         self._frames = frames
         theirs = earlier.contents if self._root else None
         self._seals = theirs.seals if theirs else {}
         self._same = Same(frames, theirs) if frames is not None and theirs is not None else None
         self._plain: dict[tuple[str, ...], bool] = {}
-        #: Of each member, what its digest will be.
-        self._held: list[tuple[TarMember, Callable[[], bytes]]] | None = [] if frames is not None else None
+        #: Of each member that has not got it, what its digest will be.
+        self._held: list[tuple[TarMember, Callable[[], bytes] | None]] | None = [] if frames is not None else None
 
     def known(self, start: int) -> TarMember | None:
         return self._same.at(start) if self._same else None
 
-    def old(self, parts: tuple[str, ...]) -> Path | None:
+    def old(self, parts: tuple[str, ...]) -> str | None:
         """Where the earlier release may have a file of that name: nowhere that a symlink leads to."""
         if self._root is None:
             return None
         parent = parts[:-1]
         if parent not in self._plain:
-            directory = self._root.joinpath(*parent)
-            self._plain[parent] = os.path.realpath(directory) == str(directory)
-        return self._root.joinpath(*parts) if self._plain[parent] else None
+            directory = "/".join((self._root, *parent))
+            self._plain[parent] = os.path.realpath(directory) == directory
+        return "/".join((self._root, *parts)) if self._plain[parent] else None
 
-    def link(self, path: Path, old: Path | None, member: TarMember) -> bool:
+    def link(self, path: str, old: str | None, member: TarMember) -> bool:
         """A file that the earlier release should have is a link to that; False where it has not got it, or not so."""
         if not member.digest or not member.size or old is None:
             return False
@@ -61,7 +61,7 @@ class Sharing:
         """``digest``: of a file's content that was not known."""
         if self._held is None:
             return
-        self._held.append((member, digest or (lambda: member.digest)))
+        self._held.append((member, digest))
         if len(self._held) > MEMBERS_MAX:
             self._held = None
 
@@ -77,5 +77,5 @@ class Sharing:
         if self._held is None or self._frames is None:
             return None
         frames = tuple((f.digest, f.content) for f in self._frames)
-        members = tuple(replace(member, digest=digest()) for member, digest in self._held)
+        members = tuple(replace(m, digest=digest()) if digest is not None else m for m, digest in self._held)
         return Contents(frames, members, seals.made(root, (m.name for m in members if m.kind == "file")))

@@ -67,7 +67,10 @@ class TarMember:
 
     def moved(self, start: int) -> TarMember:
         """The same, elsewhere in a stream."""
-        return replace(self, start=start, data=start + self.data - self.start)
+        if start == self.start:
+            return self
+        data = start + self.data - self.start
+        return TarMember(self.name, self.kind, self.size, self.executable, self.target, start, data, self.digest)
 
 
 class TarReader:

@@ -21,7 +21,7 @@ from hostagent.tar import TarMember
 _PIECE = 1024 * 1024
 
 
-def linked(old: Path, new: Path, member: TarMember, seal: Seal | None) -> bool:
+def linked(old: str, new: str, member: TarMember, seal: Seal | None) -> bool:
     """``new`` is a link to ``old``, which is what it should be; False, and nothing, where it is not.
 
     Where its seal is broken it is read.
@@ -33,13 +33,13 @@ def linked(old: Path, new: Path, member: TarMember, seal: Seal | None) -> bool:
         os.link(old, new, follow_symlinks=False)
         if os.lstat(new).st_mtime_ns == status.st_mtime_ns:
             return True
-        new.unlink()  # somebody wrote to it just then
+        Path(new).unlink()  # somebody wrote to it just then
     except OSError:  # it cannot be read any more, or has as many links as the file system allows
         pass
     return False
 
 
-def _has(path: Path, member: TarMember) -> bool:
+def _has(path: str, member: TarMember) -> bool:
     found = _open(path, member.size, member.mode)
     if found is None:
         return False
@@ -53,7 +53,7 @@ def _has(path: Path, member: TarMember) -> bool:
 class File:
     """``write`` what belongs in it, then ``close``. ``old`` is where the same may be; None: nowhere."""
 
-    def __init__(self, path: Path, mode: int, size: int, old: Path | None) -> None:
+    def __init__(self, path: str, mode: int, size: int, old: str | None) -> None:
         self._path = path
         self._mode = mode
         self._size = size
@@ -102,7 +102,7 @@ class File:
         return new
 
 
-def _open(path: Path, size: int, mode: int) -> BinaryIO | None:
+def _open(path: str, size: int, mode: int) -> BinaryIO | None:
     """A regular file of ours of that size and mode; None for anything else."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -139,7 +139,7 @@ class _Tree:
     """What was made so far: a member may only go below a directory that was made here, and only once."""
 
     def __init__(self, root: Path, limits: Limits, sharing: Sharing, check: Callable[[], None]) -> None:
-        self._root = root
+        self._root = str(root)
         self._limits = limits
         self._sharing = sharing
         self._check = check
@@ -161,20 +161,23 @@ class _Tree:
         if parts in self._made:
             raise BadArchive(f"{member.name}: is in the archive twice")
         self._made[parts] = member.kind == "directory"
-        path = self._root.joinpath(*parts)
+        path = self._path(parts)
         match member.kind:
             case "directory":
-                _directory(path)
+                _directory(Path(path))
                 self._sharing.hold(member)
             case "file":
                 self._file(path, parts, member, copy)
             case "symlink":
                 _stays_inside(parts, member)
                 self._links.append(parts)
-                path.symlink_to(member.target)
+                Path(path).symlink_to(member.target)
                 self._sharing.hold(member)
 
-    def _file(self, path: Path, parts: tuple[str, ...], member: TarMember, copy: Copy) -> None:
+    def _path(self, parts: tuple[str, ...]) -> str:
+        return "/".join((self._root, *parts))
+
+    def _file(self, path: str, parts: tuple[str, ...], member: TarMember, copy: Copy) -> None:
         old = self._sharing.old(parts)
         if self._sharing.link(path, old, member):
             self._sharing.hold(member)
@@ -211,7 +214,7 @@ class _Tree:
             if (directory := self._made.get(parent)) is None:
                 self._made[parent] = True
                 self._implied.add(parent)
-                _directory(self._root.joinpath(*parent))
+                _directory(Path(self._path(parent)))
             elif not directory:
                 raise BadArchive(f"{name}: lies below {'/'.join(parent)}, which is not a directory")
 
@@ -219,7 +222,7 @@ class _Tree:
         """Where do the symlinks really lead, now that all of them are there?"""
         root = os.path.realpath(self._root)
         for parts in self._links:
-            leads = os.path.realpath(self._root.joinpath(*parts))
+            leads = os.path.realpath(self._path(parts))
             if leads != root and not leads.startswith(root + "/"):
                 raise BadArchive(f"{'/'.join(parts)}: a symlink that leads outside")
 
