@@ -7,6 +7,7 @@ error sentence says what the name must look like, so that it can be shown to who
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -46,6 +47,19 @@ def node_name(value: str) -> str:
 def header_name(value: str) -> str:
     """An HTTP header, query parameter or cookie name (RFC 9110 token)."""
     return _check("header, parameter or cookie", _TOKEN, value, "1-64 of the characters RFC 9110 allows in a token")
+
+
+def folded(path: str) -> str:
+    """The same for two names of files that some file system takes for one: they differ in case, or in how letters are
+    put together."""
+    if path.isascii():
+        return path.lower()
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())
+
+
+def controls(text: str) -> bool:
+    """It has a newline or another control character: whatever lists it, line by line, can be lied to."""
+    return not text.isprintable() and any(unicodedata.category(c) == "Cc" for c in text)
 
 
 Build = Annotated[str, AfterValidator(build_name)]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from fleet import chunks
+from fleet import chunks, names
 from fleet.chunks import BadIndex, Chunk
 from fleet.files import read_or_none, sync_directory
 from hostagent import archive as archives
@@ -149,6 +149,8 @@ class _Tree:
         #: Directories made only because something lies in them; naming them afterwards is no duplicate.
         self._implied: set[tuple[str, ...]] = {()}
         self._links: list[tuple[str, ...]] = []
+        #: As some file systems see it, and its name.
+        self._folded: dict[str, str] = {}
 
     def add(self, member: TarMember, copy: Copy) -> None:
         parts = _parts(member.name)
@@ -160,6 +162,7 @@ class _Tree:
             return
         if parts in self._made:
             raise BadArchive(f"{member.name}: is in the archive twice")
+        self._alone(parts, member.name)
         self._made[parts] = member.kind == "directory"
         path = self._path(parts)
         match member.kind:
@@ -212,11 +215,18 @@ class _Tree:
         for depth in range(1, len(parts)):
             parent = parts[:depth]
             if (directory := self._made.get(parent)) is None:
+                self._alone(parent, name)
                 self._made[parent] = True
                 self._implied.add(parent)
                 _directory(Path(self._path(parent)))
             elif not directory:
                 raise BadArchive(f"{name}: lies below {'/'.join(parent)}, which is not a directory")
+
+    def _alone(self, parts: tuple[str, ...], name: str) -> None:
+        """A release is the same on every host's file system, and two names are never one there."""
+        path = "/".join(parts)
+        if (other := self._folded.setdefault(names.folded(path), path)) != path:
+            raise BadArchive(f"{name}: the same name as {other}, but for case or accents")
 
     def finish(self) -> None:
         """Where do the symlinks really lead, now that all of them are there?"""
@@ -237,6 +247,8 @@ def _parts(name: str) -> tuple[str, ...]:
         raise BadArchive(f"{name}: an absolute path")
     if "\0" in name:
         raise BadArchive(f"{name!r}: a zero byte in a name")
+    if names.controls(name):
+        raise BadArchive(f"{name!r}: a newline or another control character in a name")
     parts = tuple(name.split("/"))
     if ".." in parts:
         raise BadArchive(f"{name}: a path with '..'")
@@ -250,6 +262,8 @@ def _parts(name: str) -> tuple[str, ...]:
 def _stays_inside(parts: tuple[str, ...], member: TarMember) -> None:
     if not member.target or "\0" in member.target:
         raise BadArchive(f"{member.name}: a symlink to nothing")
+    if names.controls(member.target):
+        raise BadArchive(f"{member.name}: a symlink to {member.target!r}, which has a control character")
     if member.target.startswith("/"):
         raise BadArchive(f"{member.name}: a symlink to the absolute path {member.target}")
     depth = len(parts) - 1

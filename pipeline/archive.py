@@ -15,7 +15,6 @@ import os
 import posixpath
 import stat
 import tarfile
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import IO
 
 import zstandard
 
-from fleet import chunks
+from fleet import chunks, names
 from pipeline.frames import FrameWriter
 
 #: What hosts unpack at most.
@@ -82,9 +81,12 @@ def survey(tree: Path) -> list[Entry]:
         entries = sorted(_walk(root, ()), key=lambda e: e.name.encode().split(b"/"))
     except OSError as e:
         raise BadTree(f"cannot read {e.filename or tree}: {e.strerror}") from e
+    seen: dict[str, str] = {}
     for entry in entries:
         if entry.target is not None:
             _check_symlink(root, entry, entry.target)
+        if (other := seen.setdefault(names.folded(entry.name), entry.name)) != entry.name:
+            raise BadTree(f"{entry.name}: has the same name as {other}, but for case or accents; rename one")
     files = sum(not stat.S_ISDIR(e.stat.st_mode) for e in entries)
     if not files:
         raise BadTree(f"{tree} holds no files: there is nothing to publish")
@@ -144,7 +146,7 @@ def _unspeakable(text: str) -> str | None:
         text.encode()
     except UnicodeEncodeError:  # bytes that are not UTF-8 come as lone surrogates
         return "is not UTF-8"
-    if any(unicodedata.category(c) == "Cc" for c in text):
+    if names.controls(text):
         return "contains a newline or another control character"
     return None
 

@@ -57,12 +57,14 @@ if MODE == "forks":
     if os.fork():
         os._exit(0)
 BUILD = os.environ["PINRAIL_VERSION"]
+ASKED = []  # what this process was asked for first
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def address_string(self): return "local"
     def log_message(self, *a): pass
     def do_GET(self):
+        ASKED[:] = [*ASKED, self.path][:10]
         if self.path == "/healthz" and MODE == "sick":
             return self.say(503, {"build": BUILD})
         if self.path == "/healthz" and MODE == "liar":
@@ -71,7 +73,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             print("loud " * 20000, flush=True)
         if self.path.startswith("/slow"):
             time.sleep(float(self.path.partition("=")[2]))
-        self.say(200, {"build": BUILD, "pid": os.getpid(), "slot": os.environ["PINRAIL_SLOT"],
+        self.say(200, {"build": BUILD, "pid": os.getpid(), "asked": ASKED, "slot": os.environ["PINRAIL_SLOT"],
                        "env": os.environ.get("GREETING"),
                        "uid": os.getuid(), "leak": os.environ.get("LEAK"), "host": os.environ["PINRAIL_HOST"]})
     def do_POST(self):
@@ -306,10 +308,10 @@ class Host:
         self.store.put_new(manifest_key(self.service, build), manifest.encode(), "application/json")
         return self.digests[build]
 
-    def enable(self, serial: int, *builds: str, turn: bool = True) -> None:
+    def enable(self, serial: int, *builds: str, turn: bool = True, role: str = "default") -> None:
         self.serial = serial
         enabled = tuple(EnabledBuild(build=b, digest=self.digests[b]) for b in builds)
-        self._put(paths.enabled(self.service), Enabled(serial=serial, builds=enabled).encode())
+        self._put(paths.enabled(self.service, role), Enabled(serial=serial, builds=enabled).encode())
         if turn:
             self.turn(serial)
 

@@ -97,6 +97,63 @@ def test_as_an_ordinary_user(machine: Machine, s3: S3Server) -> None:
             other.stop()
 
 
+def test_each_process_is_warmed_and_then_gives_its_good_answers_before_anybody_asks_it(host: Host) -> None:
+    health = host.config.health.model_copy(update={"warm": ("/warm?1", "/warm?2"), "good": 3})
+    host.configure(host.config.model_copy(update={"health": health}))
+    host.publish("a1")
+    host.enable(1, "a1")
+    host.reached(1)
+    asked: dict[int, list[str]] = {}
+
+    def both() -> bool:
+        said = json.loads(host.ask(0)[2])
+        asked.setdefault(said["pid"], said["asked"])
+        return len(asked) == 2
+
+    eventually("both processes answer", both)
+    first = ["/warm?1", "/warm?2", *3 * ["/healthz"]]
+    assert all(paths[:5] == first and "/warm?1" not in paths[5:] for paths in asked.values()), asked
+
+
+def test_a_canary_runs_what_is_enabled_for_canaries_and_else_what_all_run(
+    short_tmp: Path, machine: Machine, s3: S3Server
+) -> None:
+    """Two services on one host, whose builds have the same names."""
+    canary = Machine(
+        short_tmp / "r",
+        machine.zk,
+        s3.config("hostagent"),
+        address=machine.address[:-1] + "6",
+        name="host-6",
+        keys='role = "canary"',
+    )
+    canary.ensure()
+    one, other = Host(canary, "roles"), Host(canary, "roles2")
+    try:
+        for service in (one, other):
+            service.configure()
+            for build in ("a1", "b1"):
+                service.publish(build)
+            service.enable(1, "a1")
+        one.enable(2, "b1", "a1", role="canary")
+        one.reached(2)
+        other.reached(1)
+        status = one.status()
+        assert status and status.role == "canary"
+        assert one.member("b1") and one.member("a1") and other.member("a1") and not other.member("b1")
+        slots = {json.loads(one.ask(n)[2])["build"] for n in (0, 1)}
+        assert slots == {"a1", "b1"} and json.loads(other.ask(0)[2])["build"] == "a1"
+        before = one.pids("a1"), other.pids("a1")
+        one.enable(3, "a1", role="canary")
+        one.reached(3)
+        assert not one.member("b1") and (one.pids("a1"), other.pids("a1")) == before
+    finally:
+        for service in (one, other):
+            service.tell()
+            service.remove()
+        canary.stop()
+
+
 def test_without_a_turn_nothing_happens(host: Host) -> None:
     host.publish("a1")
     host.publish("b1")

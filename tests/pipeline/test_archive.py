@@ -146,6 +146,11 @@ def test_what_cannot_be_part_of_a_build_is_named(tmp_path: Path) -> None:
     refused("esc\x1b[31m", "control character")
     (tree / "c1\x9b").write_text("")
     refused("c1\x9b", "control character")
+    for one, other in (("Read", "READ"), ("caf\u00e9", "cafe\u0301")):
+        (tree / one).mkdir()
+        (tree / other).write_text("")
+        first, second = sorted((one, other), key=str.encode)
+        refused(other, f"{second}: has the same name as {first}, but for case or accents; rename one")
     with open(os.fsencode(tree) + b"/latin\xe9", "wb"):  # noqa: PTH123  # bytes
         pass
     refused(b"latin\xe9", "not UTF-8")
