@@ -51,7 +51,8 @@ def test_said_and_afterwards_it_goes_on(
 ) -> None:
     monkeypatch.setattr(s3_module, "PIECE", PIECE)
     fault, words = FAULTS[name]
-    store = ObjectStore(s3_config.model_copy(update={"endpoint": proxy.url, "stall_seconds": 0.5}))
+    store = ObjectStore(s3_config.model_copy(update={"endpoint": proxy.url}))
+    hasty = ObjectStore(s3_config.model_copy(update={"endpoint": proxy.url, "stall_seconds": 0.5}))
     store.put_new("builds/app/b1/build.tar.zst", DATA, "application/zstd")
     means = Means(Kept(Layout(tmp_path, tmp_path), "app", 0))
     archive = tmp_path / "b1.tar.zst"
@@ -67,7 +68,8 @@ def test_said_and_afterwards_it_goes_on(
         fetch(store, MANIFEST, archive, means, half)
     proxy.breaks(fault)
     with pytest.raises(Trouble, match=words):
-        fetch(store, MANIFEST, archive, means)
+        # A well store may take longer than that, too, on a busy machine.
+        fetch(hasty if name in ("hangs", "crawls") else store, MANIFEST, archive, means)
     assert not archive.exists()
     proxy.heals(listens=fault is not None)
     fetched = fetch(store, MANIFEST, archive, means).bytes
