@@ -22,8 +22,8 @@ from fleet import log
 _log = log.get()
 
 
-#: How much longer than a cycle the rest after it is.
-IDLE = 3.0
+#: The rest after a cycle that took so long is as many times that.
+_RESTS = 3.0
 #: A process's exit code when one of its threads has ended with an error.
 CRASHED = 70
 
@@ -98,7 +98,7 @@ def crash_with_any_thread() -> None:
 def run(agent: Cycling, wake: Wake, *, every: float = 2.0, backoff: float = 0.2, rest: float = 0.0) -> None:
     """Cycle until ``wake.stop()``: at once when woken, else every ``every`` seconds; after trouble with backoff.
 
-    ``rest``: seconds, at most, in which news is gathered after a cycle: ``IDLE`` times as many as the cycle took. Where
+    ``rest``: seconds, at most, in which news is gathered after a cycle: three times as many as the cycle took. Where
     there is much to look at, what comes one by one is then looked at together.
 
     Logs a cycle's sentence, or of one with parts each part, when it differs from the last one.
@@ -117,7 +117,7 @@ def run(agent: Cycling, wake: Wake, *, every: float = 2.0, backoff: float = 0.2,
             wait, delay = delay, min(delay * 2, every)
         if not wake.stopping:
             if rest:
-                wake.rest(min(rest, IDLE * (time.monotonic() - began)))
+                wake.rest(min(rest, _RESTS * (time.monotonic() - began)))
             wake.wait(wait)
 
 

@@ -41,7 +41,7 @@ class _Known:
 
 
 class _Below:
-    """One parent's children. Its own thread's, but for ``stale``."""
+    """One parent's children. Who calls holds ``lock``; only ``stale`` is added to without it, by ``_Known.void``."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
