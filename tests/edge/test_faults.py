@@ -153,6 +153,49 @@ def test_wherever_it_is_killed_the_edge_ends_on_the_latest_plan(world: World, ed
     revived("A")
 
 
+class Loads:
+    """Requests with a pin to A, to B, and with none, while B is the default; where the agent comes and goes first."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self.all = (
+            Load(edge, answered_by("A"), x_deployment_id="A"),
+            Load(edge, answered_by("B"), x_deployment_id="B"),
+            Load(edge, answered_by("B")),
+        )
+
+    def __enter__(self) -> Loads:
+        for load in self.all:
+            load.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for load in self.all:
+            load.__exit__()
+
+    @property
+    def bad(self) -> list[object]:
+        return [bad for load in self.all for bad in load.bad]
+
+    @property
+    def wrong(self) -> list[Answer]:
+        return [answer for load in self.all for answer in load.wrong]
+
+    def flow(self) -> None:
+        for load in self.all:
+            load.flows()
+
+    def flow_without_the_agent(self) -> None:
+        """It is killed, comes back, and stands still for a while."""
+        self.flow()
+        self._edge.kill("run")
+        self.flow()
+        self._edge.start("run")
+        eventually("the agent is back", lambda: "/none" not in self._edge.ack().incarnation and self._edge.acked(2), 60)
+        with paused(self._edge):
+            self.flow()
+
+
 def answered_by(version: str) -> Callable[[Answer], bool]:
     return lambda a: a.status == 200 and a.build == version and a.version == version
 
@@ -166,47 +209,29 @@ def test_killed_and_stopped_under_load_nothing_is_wrong_and_nothing_lost_where_t
     eventually("both are served", lambda: edge.acked(2) and edge.ack().healthy == {"A": 1, "B": 1})
     manager, child = edge.look().manager, edge.look().child
     assert child
-    with (
-        Load(edge, answered_by("A"), x_deployment_id="A") as on_a,
-        Load(edge, answered_by("B"), x_deployment_id="B") as on_b,
-        Load(edge, answered_by("B")) as unpinned,
-    ):
-        loads = (on_a, on_b, unpinned)
-
-        def flows() -> None:
-            for load in loads:
-                load.flows()
-
-        flows()
-        edge.kill("run")
-        flows()
-        edge.start("run")
-        eventually("the agent is back", lambda: "/none" not in edge.ack().incarnation and edge.acked(2))
-        with paused(edge):
-            flows()
+    with Loads(edge) as loads:
+        loads.flow_without_the_agent()
         os.kill(manager, signal.SIGSTOP)
-        flows()
+        loads.flow()
         eventually("the ack is void", lambda: edge.ack().applied == 0)
-        flows()
+        loads.flow()
         os.kill(manager, signal.SIGCONT)
         eventually("it is acknowledged again", lambda: edge.acked(2))
-        assert [load.bad for load in loads] == [[], [], []]
+        assert not loads.bad
         assert edge.look().child == child
 
         # Varnish 7.1 panics where that interrupts a read (v1f_read): what the child had in hand is lost, as by a kill.
         os.kill(child, signal.SIGSTOP)
         os.kill(child, signal.SIGCONT)
-        flows()
+        loads.flow()
         child = edge.look().child
         if child:
             os.kill(child, signal.SIGKILL)
-        flows()
+        loads.flow()
         edge.kill("server")
         edge.start("server")
         eventually("it is acknowledged again", lambda: edge.acked(2) and edge.health() == 200, 60)
-        flows()
+        loads.flow()
     # Until a fresh child has probed, hosts may count as sick: an error, or the default and the client is told.
-    said = [
-        a for load in loads for a in load.wrong if a.status != 503 and a.headers["x-deployment-status"] != "retired"
-    ]
+    said = [a for a in loads.wrong if a.status != 503 and a.headers["x-deployment-status"] != "retired"]
     assert not said

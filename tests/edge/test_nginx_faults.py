@@ -15,9 +15,9 @@ import pytest
 from edge.nginx.control import Nginx, NginxTrouble
 from fleet.model import Plan, Staged
 from tests.conftest import eventually
-from tests.edge.bed import Edge, Load, World, slow_request
+from tests.edge.bed import Edge, World, slow_request
 from tests.edge.steps import first
-from tests.edge.test_faults import Watch, answered_by, paused
+from tests.edge.test_faults import Loads, Watch, paused
 
 
 @pytest.fixture
@@ -128,28 +128,12 @@ def test_killed_and_stopped_under_load_nothing_is_wrong_and_nothing_lost_where_a
     eventually("both are served", lambda: edge.acked(2) and edge.ack().healthy == {"A": 1, "B": 1}, 60)
     eventually("and nothing else", lambda: edge.ack().drained == 2, 60)
     look = Nginx(edge.config).look()
-    with (
-        Load(edge, answered_by("A"), x_deployment_id="A") as on_a,
-        Load(edge, answered_by("B"), x_deployment_id="B") as on_b,
-        Load(edge, answered_by("B")) as unpinned,
-    ):
-        loads = (on_a, on_b, unpinned)
-
-        def flows() -> None:
-            for load in loads:
-                load.flows()
-
-        flows()
-        edge.kill("run")
-        flows()
-        edge.start("run")
-        eventually("the agent is back", lambda: "/none" not in edge.ack().incarnation and edge.acked(2), 60)
-        with paused(edge):
-            flows()
+    with Loads(edge) as loads:
+        loads.flow_without_the_agent()
         os.kill(look.master, signal.SIGSTOP)
-        flows()
+        loads.flow()
         os.kill(look.master, signal.SIGCONT)
-        assert [load.bad for load in loads] == [[], [], []]
+        assert not loads.bad
         assert Nginx(edge.config).look().workers == look.workers, "nobody was reloaded for it"
 
         # A worker that is stopped for a moment is late with what it has; the other one takes what comes.
@@ -157,14 +141,14 @@ def test_killed_and_stopped_under_load_nothing_is_wrong_and_nothing_lost_where_a
         os.kill(stopped, signal.SIGSTOP)
         assert {edge.ask("/api").version for _ in range(20)} == {"B"}
         os.kill(stopped, signal.SIGCONT)
-        flows()
-        assert [load.bad for load in loads] == [[], [], []]
+        loads.flow()
+        assert not loads.bad
 
         _signal(look.workers, signal.SIGKILL)
-        flows()
+        loads.flow()
         edge.kill("server")
         edge.start("server")
         eventually("it is acknowledged again", lambda: edge.acked(2) and edge.health() == 200, 60)
-        flows()
+        loads.flow()
     # What a killed worker had in hand is lost, and nothing listens for a moment; no answer is another version's.
-    assert not [a for load in loads for a in load.wrong if a.status != 503]
+    assert not [a for a in loads.wrong if a.status != 503]
