@@ -2,8 +2,8 @@
 
 Trusts nothing but the digest that ``enabled`` names: the manifest must be the one of that digest, and the archive must
 have it. Of the archive only those chunks are fetched that no kept one has; what is there of it is read through while
-the rest still comes. A download that was cut off goes on where it
-was; one that turns out wrong is thrown away, so that the next attempt starts afresh.
+the rest still comes. A download that was cut off goes on where it was; one that turns out wrong is thrown away, so that
+the next attempt starts afresh.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ def _whole(
                 progress=progress,
                 beginning=growth.reaches,
             )
+            growth.reaches(wanted.size)  # the download is over: nobody waits for more of it
         except BaseException:
             growth.give_up()
             raise
