@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.measure import Row, Samples
-from bench.servers import free_port, running, seconds_on_a_core
+from bench.servers import running, seconds_on_a_core
 from fleet import paths
 from fleet.zk import ZooKeeper
 from pinrail.local import sample, status
 from pinrail.local import up as fleets
+from pinrail.local.ports import free_port
 from pinrail.local.progress import Progress
 from pinrail.local.state import FleetState
 

@@ -18,11 +18,12 @@ from functools import partial
 from pathlib import Path
 
 from bench.measure import Row, Samples
-from bench.servers import free_port, running, until
+from bench.servers import running, until
 from fleet import paths
 from fleet.model import Ack, Endpoint, Health, Member, Plan, ServiceConfig, Staged, decode
 from fleet.zk import ZooKeeper, ZooKeeperTrouble
 from pinrail.local import zookeeper
+from pinrail.local.ports import free_port
 
 _EDGES = 10
 #: So that ten varnishds fit one machine.

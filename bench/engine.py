@@ -13,7 +13,6 @@ import random
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from pinrail.local.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "compose" / "compose.yaml"
@@ -135,14 +136,8 @@ def environment() -> dict[str, str]:
         "PINRAIL_NET": free_net(),
         "PINRAIL_SESSION_SECONDS": "4",
         "PINRAIL_LEAVE_SECONDS": "2",
-        **{f"PINRAIL_{p}": str(_free_port()) for p in ports},
+        **{f"PINRAIL_{p}": str(free_port()) for p in ports},
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def _routes() -> list[str]:

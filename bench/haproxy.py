@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from bench.measure import Row, alternating, compared, load
-from bench.servers import PLAN, SERVICE, Server, connects, free_port, on, running, seconds_on_a_core, until
+from bench.servers import PLAN, SERVICE, Server, connects, on, running, seconds_on_a_core, until
 from edge.members import Host
+from pinrail.local.ports import free_port
 
 _ASK = {"x-deployment-id": "A", "Cookie": "session=0123456789abcdef"}
 

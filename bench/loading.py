@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from bench.measure import Row, Samples
-from bench.servers import PLAN, Server, free_port, load_healthy, on, running, until, varnishd
+from bench.servers import PLAN, Server, load_healthy, on, running, until, varnishd
 from edge import render, server
 from edge.members import Host
 from edge.varnish import Refused, VarnishTrouble
 from fleet.model import Health, ServiceConfig
+from pinrail.local.ports import free_port
 
 #: Probes are rare, so that what is timed is the load and the first of them.
 _SERVICE = ServiceConfig(health=Health(interval=60))

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.measure import Row, alternating, compared, load
-from bench.servers import PLAN, SERVICE, free_port, on, origin, running, until
+from bench.servers import PLAN, SERVICE, on, origin, running, until
 from edge.config import EdgeConfig, NginxConfig
 from edge.members import Host
 from edge.nginx import render, server
@@ -17,6 +17,7 @@ from edge.nginx.orphans import title
 from edge.render import Route
 from fleet import local_http
 from fleet.config import BadConfig
+from pinrail.local.ports import free_port
 
 _HEADERS = {"x-deployment-id": "A", "Cookie": "session=0123456789abcdef"}
 _ATTEST = {

@@ -21,7 +21,7 @@ from pathlib import Path
 from barrier import tokenfile
 from bench.edges import _connected
 from bench.measure import Row
-from bench.servers import connects, free_port, running, seconds_on_a_core, until
+from bench.servers import connects, running, seconds_on_a_core, until
 from bench.thin import SERVICE
 from bench.transfer import _s3
 from fleet import paths
@@ -30,6 +30,7 @@ from fleet.model import Rollout, RolloutState, ServiceConfig, decode
 from fleet.s3 import ObjectStore
 from fleet.zk import ZooKeeper
 from pinrail.local import zookeeper
+from pinrail.local.ports import free_port
 from pipeline.client import Client
 from pipeline.publish import publish
 

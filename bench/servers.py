@@ -22,6 +22,7 @@ from edge.render import Rendered, Route
 from edge.varnish import Varnish, VarnishTrouble
 from fleet import proc
 from fleet.model import Health, Plan, ServiceConfig
+from pinrail.local.ports import free_port
 
 STORAGE = "malloc,64m"
 SERVICE = ServiceConfig(health=Health(interval=5))
@@ -51,12 +52,6 @@ def on(core: int, argv: Sequence[str]) -> list[str]:
     """``argv`` bound to one core, where there are two to choose from: what is measured has one, all else the other."""
     known = cores()
     return ["taskset", "-c", str(known[core]), *argv] if len(known) > 1 else list(argv)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def until(what: str, check: Callable[[], object], seconds: float = 15.0) -> None:

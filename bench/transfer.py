@@ -16,7 +16,7 @@ import boto3
 import zstandard
 
 from bench.measure import Row, Samples, Spoiled
-from bench.servers import connects, free_port, running, until
+from bench.servers import connects, running, until
 from edge.nginx.server import MODULES, NJS
 from fleet.config import S3Config
 from fleet.files import read_or_none, write_atomic
@@ -28,6 +28,7 @@ from hostagent.kept import Kept
 from hostagent.layout import Layout, index_of
 from hostagent.unpack import Earlier, Limits, unpack
 from pinrail.local import s3server
+from pinrail.local.ports import free_port
 from pipeline.publish import publish
 
 HOSTS = 3

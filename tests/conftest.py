@@ -16,6 +16,7 @@ from hypothesis import settings
 
 from fleet.zk import ZooKeeper
 from pinrail.local import zookeeper
+from pinrail.local.ports import free_port
 
 pytest_plugins = ["tests.s3_fixtures"]
 
@@ -34,12 +35,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         mark = item.get_closest_marker("timeout")
         longest[item.path] = max(longest.get(item.path, 0.0), mark.args[0] if mark else 0.0)
     items.sort(key=lambda item: -longest[item.path])
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as s:
-        s.bind((host, 0))
-        return int(s.getsockname()[1])
 
 
 def eventually(what: str, check: Callable[[], object], seconds: float = 30.0) -> None:

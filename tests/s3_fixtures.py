@@ -14,7 +14,8 @@ import pytest
 from fleet.config import S3Config
 from fleet.s3 import ObjectStore
 from pinrail.local import s3server
-from tests.conftest import eventually, free_port
+from pinrail.local.ports import free_port
+from tests.conftest import eventually
 
 _buckets = itertools.count(1)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import random
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 _LOWEST = 15000
+#: No fleet searches there.
+_ANY = range(10000, _LOWEST)
 _BLOCK = 64
 
 
@@ -82,6 +85,18 @@ def highest() -> int:
     except (OSError, ValueError):
         low = 32768
     return low if low >= _LOWEST + 4 * _BLOCK else 32768
+
+
+def free_port(address: str = LOOPBACK) -> int:
+    """A port for one server that is started soon. Raises NoPort.
+
+    It is drawn, and it is none that the kernel gives by itself (as to a ``bind`` to 0): an outgoing connection of any
+    program could have that one before the server binds it.
+    """
+    for port in random.sample(_ANY, len(_ANY)):
+        if is_free(address, port):
+            return port
+    raise NoPort(f"no port is free on {address} from {_ANY.start} to {_ANY.stop - 1}")
 
 
 class _Search:

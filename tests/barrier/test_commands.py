@@ -21,10 +21,11 @@ from fleet.model import Manifest
 from fleet.s3 import ObjectStore, manifest_key
 from pinrail.cli import app
 from pinrail.local import toml
+from pinrail.local.ports import free_port
 from pipeline.client import BarrierAway, BarrierError, Client
 from tests.barrier.conftest import ACCESS, Fleet
 from tests.barrier.http import DIGEST, TOKENS, write_tokens
-from tests.conftest import eventually, free_port
+from tests.conftest import eventually
 
 PINRAIL = [sys.executable, "-m", "pinrail"]
 CONFIG = 'stall_seconds = 0.3\n[waves]\nconcurrency = 2\n[[match]]\nhost = "shop.example"\n'

@@ -26,7 +26,8 @@ from fleet import paths
 from fleet.files import write_atomic
 from fleet.model import Ack, Endpoint, Health, Member, Plan, ServiceConfig, decode
 from fleet.zk import ZooKeeper
-from tests.conftest import eventually, free_port
+from pinrail.local.ports import free_port
+from tests.conftest import eventually
 
 #: The drain deadline is never less than the response's.
 CONFIG = ServiceConfig(health=Health(interval=0.2), response_seconds=20, drain_seconds=1)

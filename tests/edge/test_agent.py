@@ -9,7 +9,8 @@ from edge import server
 from edge.varnish import Varnish, VarnishTrouble
 from fleet import paths
 from fleet.model import Health, Plan, ServiceConfig, Staged
-from tests.conftest import ZooKeeperServer, eventually, free_port
+from pinrail.local.ports import free_port
+from tests.conftest import ZooKeeperServer, eventually
 from tests.edge.bed import CONFIG, Edge, Load, World, kill_pid, slow_request
 from tests.edge.steps import PLAN, committed, first, offered
 

@@ -15,7 +15,8 @@ from fleet import config as files
 from fleet import paths
 from fleet.model import Plan, Staged
 from pinrail.cli import app
-from tests.conftest import eventually, free_port
+from pinrail.local.ports import free_port
+from tests.conftest import eventually
 from tests.edge.bed import World, ask
 
 PLAN = {"epoch": 3, "generation": 1, "default": "A", "serving": ["B", "A"], "staged": {"generation": 2, "default": "B"}}

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from edge.nginx.probes import Health, Probes, Target
-from tests.conftest import eventually, free_port
+from pinrail.local.ports import free_port
+from tests.conftest import eventually
 from tests.edge.bed import Backend
 
 

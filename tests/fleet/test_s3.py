@@ -15,7 +15,8 @@ from fleet import s3 as s3_module
 from fleet.config import BadConfig, S3Config
 from fleet.ranges import PiecewiseFile
 from fleet.s3 import AlreadyThere, ObjectStore, S3Refused, S3Trouble, archive_key, manifest_key
-from tests.conftest import eventually, free_port
+from pinrail.local.ports import free_port
+from tests.conftest import eventually
 from tests.s3_fixtures import KEY, SECRET, S3Server, write_credentials
 
 PIECE = 64 * 1024

@@ -9,7 +9,8 @@ import pytest
 
 from fleet.loop import Trouble
 from fleet.zk import Check, Conflict, Create, Delete, Set, ZooKeeper
-from tests.conftest import eventually, free_port
+from pinrail.local.ports import free_port
+from tests.conftest import eventually
 
 Connect = Callable[..., ZooKeeper]
 

@@ -38,7 +38,8 @@ from fleet.s3 import ObjectStore, archive_key, manifest_key
 from fleet.zk import ZooKeeper
 from hostagent.failpoint import VARIABLE
 from hostagent.supervisor import Process, Supervisor, SupervisorTrouble
-from tests.conftest import eventually, free_port
+from pinrail.local.ports import free_port
+from tests.conftest import eventually
 
 #: A small service on the standard library: what a build holds.
 SERVE = """

@@ -22,7 +22,8 @@ from hostagent.layout import Layout
 from hostagent.slots import Slots
 from hostagent.supervisor import Supervisor
 from hostagent.users import Users
-from tests.conftest import eventually, free_port
+from pinrail.local.ports import free_port
+from tests.conftest import eventually
 from tests.hostagent.fleet import Host, Load, Machine, alive, pause
 from tests.s3_fixtures import KEY, SECRET, S3Server, write_credentials
 

@@ -19,7 +19,8 @@ import pytest
 from fleet.local_http import connection
 from hostagent import nginx
 from hostagent.http import NoAnswer, get
-from tests.conftest import eventually, free_port
+from pinrail.local.ports import free_port
+from tests.conftest import eventually
 
 
 class Backend:

@@ -21,10 +21,10 @@ from barrier.store import Store
 from edge import status
 from edge.metrics import Metrics as EdgeMetrics
 from fleet.loop import Wake
+from pinrail.local.ports import free_port
 from tests.barrier.conftest import ACCESS, Fleet
 from tests.barrier.fleet import Edge
 from tests.barrier.http import TOKENS, Published, write_tokens
-from tests.conftest import free_port
 
 #: Milliseconds that the browser gives anything to appear; the machine may be busy.
 PATIENCE = 20_000

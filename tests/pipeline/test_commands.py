@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fleet.config import S3Config
-from tests.conftest import free_port
+from pinrail.local.ports import free_port
 from tests.s3_fixtures import S3Server
 
 Result = subprocess.CompletedProcess[str]

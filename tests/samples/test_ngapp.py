@@ -20,8 +20,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pinrail.local.ports import free_port
 from pipeline import archive
-from tests.conftest import eventually, free_port
+from tests.conftest import eventually
 
 FOLDER = Path(__file__).resolve().parents[2] / "samples" / "ngapp"
 

@@ -13,7 +13,8 @@ from edge.config import EdgeConfig, NginxConfig
 from edge.nginx import render, server
 from edge.nginx.requests import records
 from edge.render import Route
-from tests.conftest import eventually, free_port
+from pinrail.local.ports import free_port
+from tests.conftest import eventually
 from tests.table.cases import SERVICES, VERSIONS, members
 from tests.table.origin import Origin
 from tests.table.request import Request

@@ -13,7 +13,8 @@ from edge import render, server
 from edge.config import EdgeConfig, VarnishConfig
 from edge.render import Route
 from edge.varnish import Varnish, VarnishTrouble
-from tests.conftest import eventually, free_port
+from pinrail.local.ports import free_port
+from tests.conftest import eventually
 from tests.table.cases import SERVICES, VERSIONS, members
 from tests.table.origin import Origin
 from tests.table.request import Request
