@@ -131,9 +131,11 @@ Switches and joins are those of real agents with a real ZooKeeper, all on this m
 share its cores, as ten machines would not. A switch is timed by the agents' logs, a join from the znode's creation to
 the first answer of the new member (with the {SETTLE:g} s for which an agent gathers changes), phases as means of all
 loads.
-Builds are {transfer.FILES} files of {transfer.BYTES // 1000} kB, fetched by {transfer.HOSTS} hosts at once from a real
-S3 in Python that shares the cores; the ratio is of seconds. Ours are checked against digest and limits, and durable;
-the other side's are neither.
+Builds are {transfer.FILES} files of {transfer.BYTES // 1000} kB, fetched by {transfer.HOSTS} hosts one after the other,
+as they share no cores in a fleet, from a real S3 in Python that does, or from an nginx that gives
+{transfer.FAR_MB} MB/s on a connection after {transfer.FAR_MS} ms; the ratio is of seconds. Ours are checked against
+digest and limits, and durable; the other side's are neither. Disks are in memory, and before each side begins so much
+of it is written to as either needs: a virtual machine may be lent its memory only then.
 Rollouts at size are driven by the real barrier service on a real ZooKeeper, which all sessions share this machine with.
 Edges and hosts are thin there: each has a session of its own and does to ZooKeeper what an agent does during a rollout,
 but that edges count the members of a version and do not read what each says (an agent reads it once), and that nobody
