@@ -121,6 +121,8 @@ def barrier_view(snap: Snapshot, barrier: str) -> BarrierView:
     if version is not None and version not in snap.plan.serving:
         raise Problem(404, f"{version} is not served", serving=list(snap.plan.serving))
     missing = _missing(snap, kind or "healthy", int(number or 0), version or "")
+    if number is not None and int(number) > snap.plan.epoch:  # nothing is so yet, even without any edge
+        missing = (Missing(snap.service, f"its plan has epoch {snap.plan.epoch}"), *missing)
     return BarrierView(
         id=barrier,
         epoch=snap.plan.epoch,

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.barrier.conftest import Fleet
 from tests.barrier.http import CONFIG, Http, write_tokens
@@ -158,6 +159,14 @@ def test_events_can_be_followed_and_taken_up_again(http: Http, small: Fleet) -> 
     whole = read(None)
     assert [e for _, e in whole] == ["installing", "offering", "switched", "switched", "done"]
     assert read(1) == whole[2:]
+
+
+@pytest.mark.parametrize("kind", ["applied", "staged", "drained"])
+def test_a_barrier_of_an_epoch_that_is_yet_to_come_is_not_met_where_there_is_no_edge(http: Http, kind: str) -> None:
+    http("PUT", "/v1/services/shop/config", role="admin", body=CONFIG)
+    assert http("GET", f"/v1/services/shop/barriers/{kind}-1").json()["met"]
+    future = http("GET", f"/v1/services/shop/barriers/{kind}-7").json()
+    assert (future["met"], future["missing"]) == (False, [{"edge": "shop", "why": "its plan has epoch 1"}])
 
 
 def test_a_job_can_drive_the_steps_itself(http: Http, small: Fleet) -> None:

@@ -6,13 +6,14 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,6 +32,10 @@ from tests.conftest import eventually
 
 #: The drain deadline is never less than the response's.
 CONFIG = ServiceConfig(health=Health(interval=0.2), response_seconds=20, drain_seconds=1)
+
+#: What a host answers for ``/file``, and its entity tag.
+FILE = b"0123456789"
+ETAG = '"digits"'
 
 
 class Backend:
@@ -60,6 +65,10 @@ class Backend:
                     self._say(503, b"sick")
                 elif self.path.startswith("/status/"):
                     self._say(int(self.path.rsplit("/", 1)[1]), b"as you wish")
+                elif self.path == "/file":
+                    self._file()
+                elif self.path == "/parts":
+                    self._parts()
                 else:
                     self._say(200, json.dumps({"build": backend.version}).encode())
 
@@ -85,6 +94,39 @@ class Backend:
                 self.close_connection = True
                 while got := self.connection.recv(1 << 16):
                     self.wfile.write(got)
+
+            def _file(self) -> None:
+                """As a file server has one: asked for in ranges, again only where it changed, or for its size."""
+                if self.headers.get("If-None-Match") == ETAG:
+                    self._head(304, {"ETag": ETAG})
+                elif found := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+                    first, last = map(int, found.groups())
+                    part = FILE[first : last + 1]
+                    at = f"bytes {first}-{last}/{len(FILE)}"
+                    self._head(206, {"ETag": ETAG, "Content-Range": at, "Content-Length": str(len(part))})
+                    self.wfile.write(part)
+                else:
+                    self._head(200, {"ETag": ETAG, "Accept-Ranges": "bytes", "Content-Length": str(len(FILE))})
+                    if self.command != "HEAD":
+                        self.wfile.write(FILE)
+
+            do_HEAD = do_GET
+
+            def _parts(self) -> None:
+                """An answer whose end is not known when it begins, and comes when ``release`` is set."""
+                self._head(200, {"Transfer-Encoding": "chunked"})
+                for part in (b"first", b"last"):
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+                    backend.release.wait(20)
+                self.wfile.write(b"0\r\n\r\n")
+
+            def _head(self, status: int, headers: Mapping[str, str]) -> None:
+                self.send_response(status)
+                if backend.stamp is not None:
+                    self.send_header("x-served-version", backend.stamp)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
 
             def _say(self, status: int, body: bytes) -> None:
                 self.send_response(status)
