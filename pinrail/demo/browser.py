@@ -277,7 +277,8 @@ class Browser:
         ended = self._clock()
         self._pace.answered(ended - began)
         if error is None and sent.times > 1:
-            error = "connection: lost, and the request was sent again"
+            # aiohttp did so by itself; what it was sent for first is what counts, and that got no answer.
+            answer, error = None, "connection: lost, and the request was sent again"
         record = Record(
             began=began,
             ended=ended,

@@ -126,7 +126,8 @@ class FakeEdge:
         if self.fleet.lie == "text":
             return web.Response(text="hello", headers=headers)
         response = web.json_response({"build": version, "host": "h", "slot": 0, "pid": 1}, headers=headers)
-        if self.fleet.lie == "close" and request.transport is not None:
+        if self.fleet.lie in ("close", "close once") and request.transport is not None:
+            self.fleet.lie = None if self.fleet.lie == "close once" else "close"
             request.transport.close()
         return response
 
