@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from fleet.config import FileModel
 from fleet.names import NodeName
 
+#: What may be given once or several times.
+OneOrMore = str | Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def each(given: OneOrMore) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else given
+
 
 class VarnishConfig(FileModel):
-    #: ``host:port`` for requests (-a) and for the command-line interface (-T).
-    listen: str = "0.0.0.0:80"
+    #: ``host:port`` for requests, ``,PROXY`` behind it where those begin with PROXY's preamble; each is a -a.
+    listen: OneOrMore = "0.0.0.0:80"
+    #: ``host:port`` of the command-line interface (-T).
     admin: str = "127.0.0.1:6082"
     program: str = "varnishd"
     #: -n; None: ``<directory>/varnish``. Must be short enough for nothing but itself; no sockets live in it.
     workdir: Path | None = None
-    storage: str = "malloc,256m"
+    #: Each is a -s.
+    storage: OneOrMore = "malloc,256m"
     #: tcc where it is installed, else gcc; or the one that is named.
     compiler: Literal["auto", "tcc", "gcc"] = "auto"
     #: Directory of the operator's own VCL, ``SERVICE.vcl`` in it; None: there is none.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from edge import render
-from edge.config import EdgeConfig
+from edge.config import EdgeConfig, each
 from fleet.config import BadConfig
 from fleet.files import read_or_none, write_atomic
 
@@ -107,8 +107,10 @@ def argv(config: EdgeConfig) -> list[str]:
     line = [v.program, "-F"]
     if v.jail == "none":
         line += ["-j", "none"]
-    line += ["-a", v.listen, "-T", v.admin, "-S", str(secret_file(config).absolute())]
-    line += ["-n", str(workdir(config)), "-s", v.storage, "-f", "", "-I", str(boot_file(config).absolute())]
+    line += [word for listen in each(v.listen) for word in ("-a", listen)]
+    line += [word for storage in each(v.storage) for word in ("-s", storage)]
+    line += ["-T", v.admin, "-S", str(secret_file(config).absolute())]
+    line += ["-n", str(workdir(config)), "-f", "", "-I", str(boot_file(config).absolute())]
     parameters = dict(_PARAMETERS)
     if command := compiler(config):
         parameters["cc_command"] = command

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import server
-from edge.config import EdgeConfig, NginxConfig, VarnishConfig
+from edge.config import EdgeConfig, NginxConfig, VarnishConfig, each
 from edge.look import Look
 from edge.varnish import Varnish
 from fleet import paths
@@ -51,6 +51,7 @@ class Backend:
             def do_GET(self) -> None:
                 if self.path != "/healthz":
                     backend.asked.append(self.path)
+                    backend.clients.append(self.headers.get("X-Forwarded-For", ""))
                 if self.headers.get("Upgrade"):
                     self._echo()
                     return
@@ -152,6 +153,8 @@ class Backend:
         self.hangs = threading.Event()
         self.cookies: list[str] = []
         self.asked: list[str] = []
+        #: Who asked, as the edge says.
+        self.clients: list[str] = []
         self.release = threading.Event()
         self.slow_began = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -212,7 +215,8 @@ class Edge:
 
     @property
     def listen(self) -> str:
-        return self.config.varnish.listen if self.config.engine == "varnish" else self.config.nginx.listen
+        """The first of its addresses for requests."""
+        return each(self.config.varnish.listen)[0] if self.config.engine == "varnish" else self.config.nginx.listen
 
     def start(self, *which: str) -> None:
         for name in which or ("server", "run"):

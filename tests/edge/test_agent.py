@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 
 from edge import server
 from edge.varnish import Varnish, VarnishTrouble
@@ -25,6 +26,19 @@ def test_a_plan_is_applied_acknowledged_and_answers(world: World, edge: Edge) ->
     assert ack.healthy == ack.members == {"A": 1}
     assert ack.error is None
     assert edge.zk.get(paths.rostered("edge-1")) is not None
+
+
+def test_beside_plain_http_it_takes_what_a_tls_proxy_sends_and_knows_its_clients(world: World, edge: Edge) -> None:
+    port = free_port()
+    listen = [edge.listen, f"127.0.0.1:{port},PROXY"]
+    storage = ["malloc,16m", "Transient=malloc,16m"]
+    edge.configure(varnish={**edge.config.varnish.model_dump(), "listen": listen, "storage": storage})
+    first(world, edge)
+    assert edge.ask("/api").status == 200
+    with socket.create_connection(("127.0.0.1", port), 30) as proxy, proxy.makefile("rb") as answer:
+        proxy.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 443\r\nGET /api HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+    assert world.backends[0].clients[-1] == "192.0.2.7"
 
 
 def test_the_first_deploy_of_a_service(world: World, edge: Edge) -> None:
