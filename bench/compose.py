@@ -84,7 +84,7 @@ def _processes(project: str) -> Iterator[str]:
     ports = range(9001, 9001 + _PROCESSES)
     start = "".join(f"PORT={p} PINRAIL_VERSION=a1 PINRAIL_HOST=x PINRAIL_SLOT=0 python serve.py & " for p in ports)
     make = "python /opt/pinrail/app/samples/ngapp/make_build.py a1 /tmp/a1 && cd /tmp/a1 && "
-    tools, haproxy = (f"{engine.IMAGES}/{target}:{engine.TAG}" for target in ("tools", "haproxy"))
+    tools, haproxy = engine.image("tools"), engine.image("haproxy")
     box = docker(
         *("run", "-d", *label, "--network", f"{project}_front", "--entrypoint", "bash", tools),
         *("-c", f"{make}{start}wait"),

@@ -82,6 +82,10 @@ def why_not() -> str:
     return ""
 
 
+def image(target: str, version: str = TAG) -> str:
+    return f"{IMAGES}/{target}:{version}"
+
+
 def build(targets: Sequence[str] = TARGETS, version: str = TAG) -> None:
     """The images, under that version. One caller at a time: what is cached takes a second."""
     with (Path(tempfile.gettempdir()) / f"pinrail-{TAG}.lock").open("w") as lock:
@@ -97,8 +101,8 @@ def build(targets: Sequence[str] = TARGETS, version: str = TAG) -> None:
 def _build(client: Path | None, target: str, version: str) -> None:
     words = ("--build-arg", f"VERSION={version}", "-f", ROOT / "compose" / "Dockerfile", "--target", target)
     told = {"DOCKER_BUILDKIT": "1" if client else "0"}
-    image = f"{IMAGES}/{target}:{version}"
-    run(client or "docker", "build", "-q", *words, "-t", image, ROOT, seconds=900, environment=told)
+    name = image(target, version)
+    run(client or "docker", "build", "-q", *words, "-t", name, ROOT, seconds=900, environment=told)
 
 
 @functools.cache

@@ -10,24 +10,13 @@ from collections.abc import Iterator
 import pytest
 
 from bench import engine
-from bench.engine import docker, environment, run
+from bench.engine import docker, environment, image, run
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("images")]
 
 WHERE = {"ZOOKEEPER": "zk-1:2181/pinrail", "S3": "http://s3:8333", "NAME": "zk-1", "ADDRESS": "10.0.0.1"}
 PARTS = ("edge-varnish", "host", "barrier", "zookeeper")
 STORING = {"edge-nginx": "edge", "host": "host", "zookeeper": "zookeeper", "s3": "s3"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def images() -> None:
-    if why := engine.why_not():
-        pytest.skip(why)
-    engine.build()
-
-
-def image(part: str) -> str:
-    return f"{engine.IMAGES}/{part}:{engine.TAG}"
 
 
 def told(**others: str) -> list[str]:

@@ -35,10 +35,7 @@ EDGE_NOTICED, HOST_NOTICED = 6.0, 8.0
 
 
 @pytest.fixture(scope="module")
-def project() -> Iterator[Project]:
-    if why := engine.why_not():
-        pytest.skip(why)
-    engine.build()
+def project(images: None) -> Iterator[Project]:
     with engine.project(engine.environment()) as made:
         made("up", "-d")
         yield made

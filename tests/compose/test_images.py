@@ -8,26 +8,15 @@ from typing import Any
 
 import pytest
 
-from bench import engine
-from bench.engine import TARGETS, docker
+from bench.engine import ROOT, TARGETS, docker, image
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("images")]
 
 #: What of a checkout may be in an image.
 OURS = {"barrier", "edge", "fleet", "hostagent", "nginx", "pinrail", "pipeline", "samples", "vcl", "VERSION"}
 SECRET = re.compile(r"token|secret|passw|credential|private|_key", re.I)
+DOCS = re.sub(r"\s+", " ", (ROOT / "docs" / "compose.md").read_text())
 each = pytest.mark.parametrize("target", TARGETS)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def images() -> None:
-    if why := engine.why_not():
-        pytest.skip(why)
-    engine.build()
-
-
-def image(target: str) -> str:
-    return f"{engine.IMAGES}/{target}:{engine.TAG}"
 
 
 def config(target: str) -> Any:
@@ -39,6 +28,14 @@ def test_signals_reach_it_and_its_health_is_asked(target: str) -> None:
     made = config(target)
     assert made["Entrypoint"][:2] == ["tini", "--"], "process 1 must hand on signals, and bury the dead"
     assert ("Healthcheck" in made) == (target != "tools")
+
+
+@each
+def test_it_takes_no_more_room_than_the_docs_say(target: str) -> None:
+    said = re.search(rf"As the engine counts, in MB:[^;]*\b{target} (\d+)", DOCS)
+    assert said is not None, "docs/compose.md has no figure for it"
+    size = json.loads(docker("inspect", image(target)))[0]["Size"] / 1e6
+    assert size < int(said[1]) * 1.1, "what else is in it?"
 
 
 @each

@@ -66,7 +66,7 @@ class Yard(Fleet):
         """The tools' own file, with addresses in place of names: this machine is a neighbour, not a container."""
         tools = directory / "tools"
         volume = f"{self.project.name}_secrets-tools"
-        box = docker("create", "-v", f"{volume}:/secrets/tools:ro", f"{engine.IMAGES}/tools:{engine.TAG}")
+        box = docker("create", "-v", f"{volume}:/secrets/tools:ro", engine.image("tools"))
         try:
             docker("cp", f"{box}:/secrets/tools", tools)
         finally:
@@ -207,7 +207,7 @@ class Crowd:
     def __init__(self, project: Project, base: str) -> None:
         words = ("--network", f"{project.name}_front", "--label", f"com.docker.compose.project={project.name}")
         labels = ("--label", "com.docker.compose.service=crowd", "--label", "com.docker.compose.oneoff=True")
-        image = f"{engine.IMAGES}/tools:{engine.TAG}"
+        image = engine.image("tools")
         run = ("--entrypoint", "python", image, "/tmp/crowd.py", "http://balancer:8080", base, str(BROWSERS))
         self._box = docker("create", "-i", "--init", *words, *labels, *run)
         docker("cp", Path(__file__).with_name("crowd.py"), f"{self._box}:/tmp/crowd.py")
