@@ -25,9 +25,13 @@ Role = Literal["read", "deploy", "admin"]
 _USAGE = frozenset({400, 401, 403, 404, 405, 422})
 
 
+def _urls(variable: str) -> tuple[str, ...]:
+    return tuple(u.strip() for u in os.environ.get(variable, "").split(",") if u.strip())
+
+
 def find(directory: Path | None, role: Role) -> tuple[tuple[str, ...], str]:
     """URLs of the replicas and a token. Raises CommandError, BadConfig."""
-    urls = tuple(u.strip() for u in os.environ.get("PINRAIL_URL", "").split(",") if u.strip())
+    urls = _urls("PINRAIL_URL")
     if urls and directory is None:
         token = os.environ.get("PINRAIL_TOKEN", "")
         if not token:
@@ -42,6 +46,14 @@ def find(directory: Path | None, role: Role) -> tuple[tuple[str, ...], str]:
             2,
         )
     return tuple(b.url for b in fleet.barrier), str(getattr(fleet.token, role))
+
+
+def pages(directory: Path | None, role: Role) -> tuple[tuple[str, ...], str]:
+    """As ``find``, for a browser: of a fleet in containers its published ports, which compose.yaml tells the tools."""
+    urls, token = find(directory, role)
+    published = () if _urls("PINRAIL_URL") else _urls("PINRAIL_PAGES")
+    # "Every address of this machine" is none that can be asked.
+    return tuple(u.replace("//0.0.0.0:", "//localhost:") for u in published) or urls, token
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import typer
 
-from pinrail.connect import Dir, Role, find
+from pinrail.connect import Dir, Role, pages
 from pinrail.errors import reported
 
 
@@ -19,7 +19,7 @@ def page(
 ) -> None:
     """Print the page's address. It holds a token, behind a # that no server gets to see: keep it to yourself."""
     with reported():
-        urls, token = find(directory, role)
+        urls, token = pages(directory, role)
         found = [f"{url.rstrip('/')}/#token={quote(token, safe='')}" for url in urls]
         typer.echo(json.dumps({"urls": found}, indent=2) if as_json else found[0])
 

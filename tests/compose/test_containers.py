@@ -117,6 +117,24 @@ def test_its_parts_are_looked_at_and_not_stopped_by_pinrail(tmp_path: Path) -> N
     assert (refused.returncode, "docker compose" in refused.stderr) == (2, True), refused.stderr
 
 
+def test_the_page_is_where_a_browser_finds_it(tmp_path: Path) -> None:
+    """Outside the containers, at the published ports; elsewhere at the addresses that the commands use."""
+    secrets.make(given.read(given.Fleet, FLEET), tmp_path)
+    tools = tmp_path / "tools"
+    fleet = state.load(tools)
+    assert fleet is not None
+
+    def shown(**told: str) -> str:
+        done = run("page", "--role", "read", "--dir", tools, **told)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    token = f"/#token={fleet.token.read}"
+    assert shown(PINRAIL_PAGES="http://127.0.0.1:8301,http://127.0.0.1:8302") == f"http://127.0.0.1:8301{token}"
+    assert shown(PINRAIL_PAGES="http://0.0.0.0:8301") == f"http://localhost:8301{token}"
+    assert shown() == f"http://barrier-1:8300{token}"
+
+
 def test_hosts_without_addresses_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="NAME=ADDRESS"):
         secrets.make(given.read(given.Fleet, FLEET | {"PINRAIL_HOSTS": "host-1"}), tmp_path)

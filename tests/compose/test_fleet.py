@@ -96,6 +96,18 @@ def test_a_first_deploy_and_a_release_under_load(project: Project) -> None:
         print(json.dumps(release))  # noqa: T201  figures for whoever asks with -s
 
 
+def test_the_page_is_where_its_address_says(project: Project) -> None:
+    project.green()
+    shown = project("run", "--rm", "-T", "tools", "page", "--role", "read").stdout.strip()
+    address, _, token = shown.partition("/#token=")
+    assert address == f"http://127.0.0.1:{project.environment['PINRAIL_BARRIER_1_PORT']}"
+    with httpx.Client(base_url=address, trust_env=False) as browser:
+        assert "<title>" in browser.get("/").text
+        told = {"authorization": f"Bearer {token}"}
+        assert browser.get("/v1/services", headers=told).status_code == 200
+        assert browser.get("/v1/services").status_code == 401
+
+
 def test_what_is_not_whole_is_said_by_name(project: Project) -> None:
     project.green()
     project("stop", "edge-2")
