@@ -277,7 +277,7 @@ def list_(service: Service, directory: Dir = None, as_json: Json = False) -> Non
             table = Table("build", "published", "bytes", "commit", "branch", "by", box=None)
             for m in found:
                 table.add_row(m.build, m.created, f"{m.size:,}", (m.commit or "")[:12], m.branch or "", m.builder)
-            Console().print(table)
+            Console(markup=False).print(table)  # what others wrote has brackets of its own
 
 
 @builds.command("show")

@@ -40,7 +40,7 @@ def edges(as_json: Json = False, directory: Dir = None) -> None:
                 ack = seen.get("ack") or {}
                 table.add_row(*who, service, str(ack.get("applied", "")), seen.get("behind") or "")
                 who = ("", "", "")
-        Console().print(table)
+        Console(markup=False).print(table)  # what others wrote has brackets of its own
 
 
 def hosts(as_json: Json = False, directory: Dir = None) -> None:
@@ -53,6 +53,9 @@ def hosts(as_json: Json = False, directory: Dir = None) -> None:
         if as_json:
             typer.echo(json.dumps(found, indent=2))
             return
+        if not found:
+            typer.echo("no host's agent is there, or none has seen a service yet: `pinrail host run`", err=True)
+            return
         table = Table("host", "service", "slots", "serial", "", box=None)
         for h in found:
             for service, seen in h["services"].items():
@@ -62,8 +65,9 @@ def hosts(as_json: Json = False, directory: Dir = None) -> None:
                     for s in status["slots"]
                 )
                 doing = status["error"] or status["step"] or ""
-                table.add_row(h["name"], service, slots, f"{status['serial']} of {seen['wanted']}", doing)
-        Console().print(table)
+                who = h["name"] if status["role"] == "default" else f"{h['name']} ({status['role']})"
+                table.add_row(who, service, slots, f"{status['serial']} of {seen['wanted']}", doing)
+        Console(markup=False).print(table)  # what others wrote has brackets of its own
 
 
 def evict(

@@ -66,7 +66,7 @@ def list_(service: Service, as_json: Json = False, directory: Dir = None) -> Non
         table = Table("id", "build", "by", "until", box=None)
         for p in found:
             table.add_row(p["id"], p["version"], p["by"], time.strftime("%Y-%m-%d %H:%M", time.localtime(p["expires"])))
-        Console().print(table)
+        Console(markup=False).print(table)  # what others wrote has brackets of its own
 
 
 @_preview.command()

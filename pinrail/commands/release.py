@@ -141,7 +141,7 @@ def list_(
         for r in found:
             state = r.state.value + ("" if r.done else " ...")
             table.add_row(str(r.number), r.build, state, r.by, r.previous or "", r.reason)
-        Console().print(table)
+        Console(markup=False).print(table)  # what others wrote has brackets of its own
 
 
 @_rollout.command()

@@ -63,7 +63,7 @@ def list_(file: File, as_json: Json = False) -> None:
         table = Table("name", "role", "services", box=None)
         for e in found:
             table.add_row(e.name, e.role, ", ".join(e.services) or "all")
-        Console().print(table)
+        Console(markup=False).print(table)  # what others wrote has brackets of its own
 
 
 @_token.command()

@@ -151,6 +151,22 @@ def test_a_deploy_job_from_the_first_command_to_the_last(services: list[Service]
     assert [s.stop() for s in services if s is not leader] == [0]
 
 
+def test_what_a_host_quotes_is_shown_as_it_is(services: list[Service], fleet: Fleet, tmp_path: Path) -> None:
+    """Logs are full of brackets, which to rich are markup."""
+    pinrail = Command(services)
+    assert "`pinrail host run`" in pinrail("hosts").stderr
+    file = tmp_path / "shop.toml"
+    file.write_text(CONFIG)
+    pinrail("config", "set", "shop", str(file), role="admin")
+    fleet.edge("edge-1")
+    fleet.host("host-1").bad["A"] = words = "its log: [/etc/x] [emerg] bind()"
+    pinrail("deploy", "shop", "A", "--wait", "--reason", "[/b] why", code=1)
+    assert words in pinrail("hosts", COLUMNS="200").stdout
+    assert words in pinrail("rollout", "show", "shop").stdout
+    assert "[/b] why" in pinrail("rollout", "list", "shop", COLUMNS="200").stdout
+    pinrail("rollout", "abort", "shop", "--wait")
+
+
 def test_a_job_that_compares_the_versions_drives_the_ramp(
     services: list[Service], fleet: Fleet, tmp_path: Path
 ) -> None:
