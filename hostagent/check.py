@@ -149,11 +149,14 @@ def stamp(spec: SlotSpec, config: ServiceConfig, host: str, check: Callable[[], 
 
 
 def tail(log: Path, lines: int = 3, size: int = 4096) -> str:
-    """The last lines of a program's log, for people."""
+    """The last lines of a program's log that are not the same, for people, on any terminal."""
     try:
         with log.open("rb") as f:
             f.seek(max(0, log.stat().st_size - size))
             found = f.read().decode(errors="replace").split("\n")
     except FileNotFoundError:
         return ""
-    return " | ".join([line.strip() for line in found if line.strip()][-lines:])
+    plain = ("".join(c if c.isprintable() else " " for c in line).strip() for line in found)
+    # Of what is said again and again, the last time is meant.
+    last = list(dict.fromkeys(reversed([line for line in plain if line])))[:lines]
+    return " | ".join(reversed(last))

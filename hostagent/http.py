@@ -31,6 +31,8 @@ def get(endpoint: str, path: str, timeout: float) -> Answer:
         return Answer(r.status, {k.lower(): v for k, v in r.getheaders()}, r.read(BODY_MAX))
     except TimeoutError as e:
         raise NoAnswer(f"no answer within {timeout:g} s") from e
+    except (FileNotFoundError, ConnectionRefusedError) as e:
+        raise NoAnswer(f"nothing listens on {endpoint}") from e
     except OSError as e:
         raise NoAnswer(e.strerror or str(e)) from e
     except http.client.HTTPException as e:

@@ -212,6 +212,10 @@ class Layout:
     def log(self, service: str, index: int, process: str) -> Path:
         return self.logs / f"{service}-{index}.{process}.log"
 
+    def slot_logs(self, service: str, index: int) -> list[Path]:
+        """Those of the slot's processes that there are, its nginx's first."""
+        return sorted(self.logs.glob(f"{service}-{index}.*.log"))
+
     def too_long(self, service: str, index: int) -> Path | None:
         """The longest socket path that would not fit, or None."""
         longest = self.sockets(service, index) / "p255.sock"

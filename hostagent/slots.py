@@ -75,6 +75,7 @@ class Slots:
         write_atomic(self._layout.spec(service, slot), spec.encode())
         failpoint.at(service, build, "start.described")
         self._flip(service, slot, build)
+        self._fresh_logs(service, slot)
         write_group(self._layout.group_conf(service, slot), group, self._programs(spec))
         self._supervisor.reload()
         failpoint.at(service, build, "start.written")
@@ -85,6 +86,12 @@ class Slots:
             if time.monotonic() > deadline:
                 raise SlotTrouble(f"supervisord does not start {group}")
             time.sleep(_PAUSE)
+
+    def _fresh_logs(self, service: str, slot: int) -> None:
+        """What the slot's last build wrote is no word of this one; it is kept where supervisord keeps older logs."""
+        for log in self._layout.slot_logs(service, slot):
+            if log.stat().st_size:
+                log.replace(log.with_name(f"{log.name}.1"))
 
     def _home(self, service: str) -> None:
         """A directory of the service's own, which nothing but itself believes."""

@@ -199,9 +199,8 @@ class Steps:
 
     def last_words(self, slot: int) -> str:
         """What a process of the pool in ``slot`` wrote last, to be put behind a sentence; "" where none wrote."""
-        logs = sorted(self._layout.logs.glob(f"{self._service}-{slot}.p*.log"))
-        names = (log.name.removesuffix(".log").partition(".")[2] for log in logs)
-        return next((words for name in names if (words := self._words(slot, name))), "")
+        names = (log.suffixes[0].removeprefix(".") for log in self._layout.slot_logs(self._service, slot))
+        return next((words for name in names if name != "nginx" and (words := self._words(slot, name))), "")
 
     def _words(self, slot: int, program: str) -> str:
         words = check.tail(self._layout.log(self._service, slot, program))

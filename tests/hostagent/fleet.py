@@ -47,6 +47,8 @@ import http.server, json, os, socketserver, sys, time
 MODE = open("mode").read().strip()
 if MODE == "exits":
     sys.exit("the build is broken: exits")
+if MODE == "deaf":
+    time.sleep(600)
 if MODE == "thief":  # the port of the slot's own nginx, before that has it
     import socket
     at, _, port = os.environ["STEAL"].rpartition(":")

@@ -153,6 +153,19 @@ def test_a_build_that_never_gets_healthy(host: Host, mode: str, words: str) -> N
     untouched(host, before)
 
 
+def test_a_build_is_not_told_by_the_words_of_the_one_before_it_in_its_slot(host: Host) -> None:
+    before = first(host)
+    host.configure(host.config.model_copy(update={"pool": host.config.pool.model_copy(update={"start_seconds": 2})}))
+    for serial, (build, mode, words) in enumerate((("b1", "exits", "exits"), ("c1", "deaf", "nothing listens on")), 2):
+        host.publish(build, mode)
+        host.enable(serial, build, "a1")
+        said = host.failed(serial, words).error
+    assert said and "its log" not in said, "c1 wrote nothing"
+    log = host.machine.directory / f"log/{host.service}-1.p0.log"
+    assert "the build is broken: exits" in log.with_name(f"{log.name}.1").read_text(), "and nothing is lost"
+    untouched(host, before)
+
+
 def test_an_archive_that_is_not_what_was_promised(host: Host) -> None:
     before = first(host)
     good, bad = archive({"serve.py": "x"}), archive({"serve.py": "y"})
