@@ -49,7 +49,8 @@ class Effect:
 
 
 def _enabled(view: View, builds: tuple[EnabledBuild, ...]) -> Enabled:
-    return Enabled(serial=view.enabled.serial + 1, builds=builds, rollout=view.rollout.number)
+    kept = tuple(b.build for b in view.rollout.before)
+    return Enabled(serial=view.enabled.serial + 1, builds=builds, kept=kept, rollout=view.rollout.number)
 
 
 def _remember(view: View) -> dict[str, Any]:

@@ -282,6 +282,8 @@ class Enabled(Wire):
 
     serial: int = Field(default=0, ge=0)
     builds: tuple[EnabledBuild, ...] = ()
+    #: What an abort would put back: hosts keep its release, whatever else they throw away.
+    kept: tuple[Build, ...] = ()
     rollout: int | None = None
 
 

@@ -336,13 +336,17 @@ class ZooKeeper:
         with contextlib.suppress(kx.NoNodeError):
             self._call(self._client.set_acls_async(path, self._acl(path)), path)
 
-    def hold_ephemeral(self, path: str, data: bytes) -> None:
-        """This session owns ``path`` with ``data`` afterwards; the node of a dead session is replaced."""
+    def hold_ephemeral(self, path: str, data: bytes, replacing: Callable[[bytes], None] = lambda _: None) -> None:
+        """This session owns ``path`` with ``data`` afterwards; the node of a dead session is replaced.
+
+        ``replacing`` is given what such a node says; where it raises, that stays.
+        """
         node = self.get(path)
         if node is not None and node.owner == self.session:
             if node.data != data:
                 self.set(path, data, node.version)
             return
         if node is not None:
+            replacing(node.data)
             self.delete(path, node.version)
         self._create(path, data, ephemeral=True)

@@ -111,7 +111,7 @@ class HostAgent:
         for service, agent in list(self._services.items()):
             try:
                 if service not in removed:
-                    said[service] = agent.cycle(running.get(service, {}))
+                    said[service] = agent.cycle(running.get(service, {}), self._taken(service))
                 elif agent.leave(running.get(service, {})):
                     del self._services[service]
                     _log.info("let go of a service that was removed", service=service)
@@ -128,6 +128,11 @@ class HostAgent:
         if troubles:
             raise Trouble(Said(troubles))
         return Said(said, otherwise="no services")
+
+    def _taken(self, service: str) -> dict[int, str]:
+        """Ports on which other services run."""
+        others = ((name, slot) for name, other in self._services.items() if name != service for slot in other.seen)
+        return {slot.port: name for name, slot in others if slot.processes}
 
     def _meet(self, services: set[str]) -> None:
         for service in sorted(services - self._services.keys()):

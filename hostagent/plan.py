@@ -5,7 +5,8 @@ The rules, of which the rest follows:
 - A build that is enabled is kept where it runs; nothing is ever done to its slot but repair.
 - A slot is emptied or filled only while the host holds a turn for ``enabled.serial``, or where it had already reached
   just that (repair after a crash). Until then nothing happens.
-- A slot is emptied for a new build only when that build's release lies complete beside it, post-install done.
+- A slot is emptied for a new build only when that build's release lies complete beside it, post-install done, somebody
+  vouches for it, and its port is no other service's.
 - A pool is registered while it was checked since its nginx started, and enough of its processes live.
 
 The answer holds every piece of work that may be done now, most urgent first; doing any of them and asking again ends
@@ -85,7 +86,11 @@ def _install(
     places += [s for s in surplus if s.index in own]
     work: list[Work] = []
     going: dict[int, str] = {}
+    problem = None
     for build, place in zip(missing, places, strict=False):
+        if other := view.taken.get(port := view.config.ports[place.index]):
+            problem = f"{build} needs port {port}, which {other} has on this host: give one of the two other `ports`"
+            continue
         going[place.index] = build
         if view.releases.get(build) != wanted[build]:
             have = build in view.archives
@@ -96,7 +101,6 @@ def _install(
             work.append(Stop(place.index, place.build))
         else:
             work.append(Start(place.index, build))
-    problem = None
     if len(missing) > len(places):
         left = ", ".join(missing[len(places) :])
         problem = f"no slot is free for {left}: {len(wanted)} builds are enabled, the service has {view.config.slots}"
@@ -145,7 +149,7 @@ def _state(s: SlotView, members: frozenset[int], stopping: set[int], going: dict
 
 def _prunable(view: View, wanted: dict[str, str]) -> Prune | None:
     """Releases beyond those to keep, and what is left of downloads that no one waits for."""
-    used = set(wanted) | {s.build for s in view.slots}
+    used = set(wanted) | {s.build for s in view.slots} | set(view.enabled.kept if view.enabled else ())
     spare = [b for b in view.releases if b not in used][view.config.keep :]
     over = [b for b in view.downloads if b not in view.releases and b not in used]
     # A kill between a release's last file and the end of its download.

@@ -5,13 +5,14 @@ Joins the pure plan with what touches the world; ``hostagent.jobs`` does the wor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pydantic import ValidationError
 
 from fleet import log, paths
 from fleet.config import sentence
 from fleet.files import write_atomic
+from fleet.loop import Trouble
 from fleet.model import Enabled, Endpoint, HostStatus, Member, ServiceConfig, Slot, SlotState, Turn, decode
 from fleet.zk import ZooKeeper
 from hostagent import failpoint, machine, plan, report
@@ -25,6 +26,10 @@ from hostagent.steps import Steps
 from hostagent.supervisor import Process
 from hostagent.view import Reached, View
 from hostagent.work import step
+
+
+class Namesake(Trouble):
+    """Another host has this one's name: what either of them says or is told is then the other's, too."""
 
 
 class ServiceAgent:
@@ -45,15 +50,22 @@ class ServiceAgent:
         self._zk = zk
         self._slots = slots
         self._members = Membership(zk, service, config.name)
+        self._steps = steps
         self._jobs = Jobs(service, steps, metrics, wake)
+        #: The session in which nobody else was seen to be called as we are; 0: none.
+        self._claimed = 0
         self.seen: tuple[Slot, ...] = ()
 
     # -- one cycle --
 
-    def cycle(self, running: dict[int, list[Process]]) -> str:
-        """``running`` are this service's groups, looked at after ``collect``. Raises ZooKeeperTrouble or Conflict."""
+    def cycle(self, running: dict[int, list[Process]], taken: Mapping[int, str]) -> str:
+        """``running`` are this service's groups, looked at after ``collect``; ``taken`` as in ``View``.
+
+        Raises ZooKeeperTrouble, Conflict or Namesake.
+        """
+        self._must_be_alone()
         try:
-            view = self._observe(running)
+            view = self._observe(running, taken)
         except ValidationError as e:
             return self._report((), f"its config or what is enabled cannot be read: {sentence(e)}", 0, None)
         if view is None:
@@ -93,7 +105,29 @@ class ServiceAgent:
         # No failure of a build, so no ``failed_serial``: a rollout waits for this host, and says why.
         self._report(tuple(s.model_copy(update=down) if s.build else s for s in self.seen), why, 0, None)
 
-    def _observe(self, running: dict[int, list[Process]]) -> View | None:
+    def _must_be_alone(self) -> None:
+        """Once in a session, before anything is done in it: what another host wrote is not ours to replace."""
+        if self._claimed == (session := self._zk.session):
+            return
+        node = self._zk.get(paths.host(self.service, self._host.name))
+        if node is not None and node.owner != session:
+            self._is_ours(node.data)
+        self._claimed = session
+
+    def _is_ours(self, data: bytes) -> None:
+        """``data`` is of an earlier session of this host. Raises Namesake where it is not."""
+        try:
+            other = decode(HostStatus, data)
+        except ValidationError:
+            return
+        if other is not None and other.address != self._host.address:
+            self._claimed = 0
+            raise Namesake(
+                f"another agent calls itself {self._host.name} too, and is at {other.address}: give one of the two "
+                "another `name` (if that was this host, at another address, it is over soon)"
+            )
+
+    def _observe(self, running: dict[int, list[Process]], taken: Mapping[int, str]) -> View | None:
         node = self._zk.get(paths.config(self.service))
         config = decode(ServiceConfig, node.data) if node else None
         if config is None:
@@ -102,16 +136,21 @@ class ServiceAgent:
         turn = self._zk.get(paths.turn(self.service, self._host.name))
         held = decode(Turn, turn.data) if turn else None
         releases = machine.releases(self._layout, self.service)
+        enabled = self._enabled()
+        slots = machine.slot_views(self.service, config, running, self._slots, self._jobs.checked)
+        coming = {e.build for e in enabled.builds} & releases.keys() - {s.build for s in slots} if enabled else ()
         return View(
             config=config,
-            enabled=self._enabled(),
+            enabled=enabled,
             turn=held.serial if held else None,
             reached=machine.reached(self._layout, self.service),
-            slots=machine.slot_views(self.service, config, running, self._slots, self._jobs.checked),
+            slots=slots,
             releases=releases,
-            unprepared=machine.unprepared(self._layout, self.service, releases, config),
+            unprepared=machine.unprepared(self._layout, self.service, releases, config)
+            | self._steps.unvouched(coming, config),
             archives=complete,
             downloads=anything | machine.leftovers(self._layout, self.service, releases),
+            taken=taken,
         )
 
     def _enabled(self) -> Enabled | None:
@@ -195,5 +234,5 @@ class ServiceAgent:
             error=error,
             failed_serial=enabled.serial if error and enabled else 0,
         )
-        self._zk.hold_ephemeral(paths.host(self.service, self._host.name), status.encode())
+        self._zk.hold_ephemeral(paths.host(self.service, self._host.name), status.encode(), self._is_ours)
         return report.sentence(self.service, status)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from fleet.files import read_or_none, write_atomic
 from fleet.loop import Trouble
 from fleet.model import Manifest, ServiceConfig, decode
 from fleet.s3 import ObjectStore
-from hostagent import check, contents, failpoint, machine, seals
+from hostagent import check, contents, environments, failpoint, machine, seals
 from hostagent import work as w
 from hostagent.archive import Verified
 from hostagent.config import HostConfig
@@ -80,10 +80,7 @@ class Steps:
                 case w.Unpack(build, digest):
                     self._unpack(build, digest, give_up)
                 case w.Prepare(build, digest):
-                    self._trust.require(self._unpacked(build), config.revoked_below)
-                    user = self._users.of(self._service)
-                    prepare = Prepare(self._layout, self._host, self._service, build, config.pool, user)
-                    prepare.run(self._environments, digest, give_up)
+                    self._prepare(build, digest, config, give_up)
                 case w.Stop(slot, build):
                     self._stop(slot, build, config, give_up)
                 case w.Start(slot, build):
@@ -174,6 +171,20 @@ class Steps:
         if found is None:
             raise StepFailed(f"the release {self._service} {build} is not complete")
         return found
+
+    def unvouched(self, builds: Iterable[str], config: ServiceConfig) -> frozenset[str]:
+        """Those of the complete releases ``builds`` that may not be started for all that this host knows."""
+        found = {b: decode(Manifest, read_or_none(self._layout.manifest(self._service, b))) for b in builds}
+        return frozenset(b for b, m in found.items() if m is None or not self._trust.known(m, config.revoked_below))
+
+    def _prepare(self, build: str, digest: str, config: ServiceConfig, give_up: Callable[[], None]) -> None:
+        """Also where all is ready and only nobody vouches for it (any more)."""
+        ready = environments.ready(self._layout, self._service, build, digest, config.pool)
+        self._trust.require(self._unpacked(build), config.revoked_below, installed=ready)
+        if not ready:
+            user = self._users.of(self._service)
+            prepare = Prepare(self._layout, self._host, self._service, build, config.pool, user)
+            prepare.run(self._environments, digest, give_up)
 
     def _stop(self, slot: int, build: str, config: ServiceConfig, give_up: Callable[[], None]) -> None:
         spec = self._slots.spec(self._service, slot)

@@ -44,6 +44,17 @@ class Trust:
         #: An expiry is a date, so this is wall time: a clock that is wrong delays an install, with these words.
         self._clock = clock
 
+    def known(self, manifest: Manifest, revoked_below: int) -> bool:
+        """What is installed may be started for all that this host knows: ``require`` would ask nobody. Reads only."""
+        try:
+            below = max(self._highest(manifest.service), revoked_below)
+            if not self._keys:
+                return not below
+            vouched(manifest, self._kept(manifest), self._keys, revoked_below=below, now=0.0)
+        except (NotVouched, NotTrusted):
+            return False
+        return True
+
     def require(self, manifest: Manifest, revoked_below: int, *, installed: bool = False) -> None:
         """The build may run here. What is ``installed`` already may be started after its signature has expired: a host
         that comes back serves what it served. Raises NotTrusted, and Trouble where the store must be asked and is away.
@@ -85,13 +96,17 @@ class Trust:
         except ValidationError as e:
             raise NotTrusted(f"{key} in the store holds no signatures: {e.errors()[0]['msg']}") from e
 
-    def _floor(self, service: str, revoked_below: int) -> int:
+    def _highest(self, service: str) -> int:
         file = self._layout.revoked(service)
         raw = read_or_none(file)
         if raw is not None and not raw.strip().isdigit():
             raise NotTrusted(f"{file} should hold the lowest counter that is not revoked, and holds no number")
-        known = int(raw) if raw else 0
+        return int(raw) if raw else 0
+
+    def _floor(self, service: str, revoked_below: int) -> int:
+        known = self._highest(service)
         if revoked_below > known:
+            file = self._layout.revoked(service)
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(file, f"{revoked_below}\n")
         return max(known, revoked_below)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fleet.model import Enabled, EnabledBuild, ServiceConfig, Wire
@@ -45,9 +46,11 @@ class View:
     slots: tuple[SlotView, ...]
     #: Complete releases on disk, by digest; newest first.
     releases: dict[str, str] = field(default_factory=dict)
-    #: Of those, the ones whose post-install is still to be done.
+    #: Of those, the ones whose post-install is still to be done, and wanted ones that nobody is known to vouch for.
     unprepared: frozenset[str] = frozenset()
     #: Complete archives on disk.
     archives: frozenset[str] = frozenset()
     #: Builds of which there is anything left of a download, or of what is no release any more, or not yet.
     downloads: frozenset[str] = frozenset()
+    #: Ports on which another service runs here, and which one that is.
+    taken: Mapping[int, str] = field(default_factory=dict)

@@ -20,7 +20,7 @@ class Unpack:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Post-install: make what the release needs beyond its own files."""
+    """Post-install: make what the release needs beyond its own files; and see that somebody vouches for it."""
 
     build: str
     digest: str

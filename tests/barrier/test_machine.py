@@ -17,6 +17,7 @@ from barrier.view import Event, View
 from fleet.model import (
     Ack,
     Enabled,
+    EnabledBuild,
     HostStatus,
     Plan,
     Ramp,
@@ -139,6 +140,32 @@ def test_a_word_of_the_operator_comes_before_the_switch() -> None:
     assert step is not None
     assert (step.event, step.rollout.state, step.plan, step.rollout.request) == (E.ABORT, S.ABORTING, None, None)
     assert step.rollout.history[-1].text == "abort (asked by bob)"
+
+
+def test_hosts_are_told_to_keep_what_an_abort_would_put_back() -> None:
+    before = tuple(EnabledBuild(build=b, digest=DIGEST) for b in ("A", "Z"))
+    withdrawn = Plan(epoch=5, generation=1, default="A", serving=("A",))
+    seen = view(S.WITHDRAWING, plan=withdrawn, enabled=Enabled(serial=3, builds=before))
+    seen = replace(seen, rollout=seen.rollout.model_copy(update={"before": before, "withdrawn": ("Z",)}))
+    step = decide(seen, at=0, by="b").step
+    assert step is not None and step.enabled is not None
+    assert ([b.build for b in step.enabled.builds], step.enabled.kept) == (["C", "A"], ("A", "Z"))
+    failed = HostStatus(name="h", error="no", failed_serial=4)
+    paused = replace(seen, rollout=step.rollout, enabled=step.enabled, hosts={"h": failed}, turns={"h": Turn(serial=4)})
+    paused = replace(
+        paused,
+        rollout=step.rollout.model_copy(
+            update={
+                "state": S.PAUSED,
+                "failures": {"h": "no"},
+                "resume_to": S.INSTALLING,
+                "request": Request(verb="resume", by="bob"),
+            }
+        ),
+    )
+    again = decide(paused, at=0, by="b").step
+    assert again is not None and again.enabled is not None
+    assert (again.enabled.serial, again.enabled.kept) == (5, ("A", "Z")), "when they try again, too"
 
 
 def test_an_abort_of_a_ramp_brings_only_new_pages_back() -> None:

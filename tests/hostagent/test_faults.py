@@ -215,6 +215,25 @@ def test_more_builds_than_slots(host: Host) -> None:
     untouched(host, before)
 
 
+def test_a_port_of_another_service_is_said_before_anything_is_stopped_for_it(host: Host) -> None:
+    """Both are restarted in place, so what would be stopped is all that there is."""
+    other = Host(host.machine, f"{host.service}b")
+    for h in (host, other):
+        h.configure(h.config.model_copy(update={"strategy": "inplace", "ports": h.ports[:1]}))
+    try:
+        before = first(host)
+        first(other)
+        host.configure(host.config.model_copy(update={"ports": other.ports[:1]}))
+        host.publish("b1")
+        host.enable(2, "b1")
+        host.failed(2, f"b1 needs port {other.ports[0]}, which {other.service} has on this host")
+        untouched(host, before)
+        host.configure(host.config.model_copy(update={"ports": host.ports[:1]}))
+        host.reached(2)
+    finally:
+        other.remove()
+
+
 def test_a_taken_port(host: Host) -> None:
     before = first(host)
     host.publish("b1")
@@ -316,6 +335,30 @@ def test_a_second_agent_says_so_and_ends(host: Host) -> None:
     second = host.machine.run("run")
     assert second.wait(20) == 2
     assert f"another agent, process {host.machine.agent.pid}, works in" in host.machine.log()
+
+
+def test_a_host_of_the_same_name_elsewhere_says_so_and_does_nothing(host: Host, short_tmp: Path, s3: S3Server) -> None:
+    """A machine that was copied, its host's file and all: a turn would be both's."""
+    before = first(host)
+    copy = Machine(
+        short_tmp / "n", host.zk, s3.config("hostagent"), address=host.machine.address[:-1] + "7", name=host.name
+    )
+    node = paths.host(host.service, host.name)
+    mine = host.zk.get(node, watch=False)
+    try:
+        copy.ensure()
+        words = f"another agent calls itself {host.name} too, and is at {host.address}: give one of the two another"
+        eventually("it says so", lambda: words in copy.log(), 20)
+        host.publish("b1")
+        host.enable(2, "b1", "a1")
+        host.reached(2)
+        assert host.member("b1") and host.ask(1)[0] == 200, "by the one that was there first"
+        assert copy.supervisor.processes() == ()
+        now = host.zk.get(node, watch=False)
+        assert mine and now and now.owner == mine.owner
+    finally:
+        copy.stop()
+    untouched(host, before)
 
 
 def test_an_agent_that_is_told_to_stop_leaves_the_pools_and_the_server_sets(host: Host) -> None:

@@ -132,6 +132,16 @@ def test_nothing_is_stopped_before_the_new_release_is_complete() -> None:
     assert d.work == (Prepare("c", digest("c")),) and d.members == {0, 1}
 
 
+def test_nothing_is_stopped_for_a_build_whose_port_another_service_has() -> None:
+    for slots in ((serving(0, "a"),), (empty(0),)):
+        v = replace(view(enabled(3, "b"), *slots, has="ab", config=INPLACE), taken={8000: "web"})
+        d = decide(v)
+        assert d.work == () and d.members == {s.index for s in slots if s.build} and not d.complete
+        assert d.problem == "b needs port 8000, which web has on this host: give one of the two other `ports`"
+    beside = replace(view(enabled(3, "b", "a"), serving(0, "a"), empty(1), has="ab"), taken={8000: "web"})
+    assert decide(beside).problem is None, "what runs there already is not asked to move"
+
+
 def test_an_empty_slot_is_preferred_and_leftovers_go_when_the_new_one_serves() -> None:
     want = enabled(2, "b")
     slots = serving(0, "a"), empty(1)
@@ -218,6 +228,14 @@ def test_pruned_when_there_is_nothing_else_to_do() -> None:
     assert work(replace(v, config=keep2)) == [Prune(("a", "b", "c", "d", "x"))]
     assert work(replace(v, downloads=frozenset())) == [Prune(("a",))]
     assert work(replace(v, turn=9)) == [Stop(1, "g")]
+
+
+def test_what_an_abort_would_put_back_is_not_pruned() -> None:
+    v = view(enabled(9, "h"), serving(0, "h"), empty(1), has="hgfedcba")
+    v = replace(v, config=DUAL.model_copy(update={"keep": 2}))
+    assert work(v) == [Prune(("a", "b", "c", "d", "e"))]
+    want = enabled(9, "h").model_copy(update={"kept": ("b", "h", "x")})
+    assert work(replace(v, enabled=want)) == [Prune(("a", "c", "d", "e"))]
 
 
 def test_what_is_left_of_a_download_goes_and_not_what_was_made_from_it() -> None:

@@ -100,6 +100,23 @@ def test_without_keys_anything_runs_until_something_is_revoked(layout: Layout) -
         trust.require(BUILD, 1)
 
 
+def test_what_is_known_is_what_would_be_let_in_without_asking(store: ObjectStore, layout: Layout) -> None:
+    trust = Trust([KEY.public], layout, store, lambda: NOW)
+    assert not trust.known(BUILD, 0), "unsigned"
+    sign(store, KEY, counter=3, expires=int(NOW) + 10)
+    assert not trust.known(BUILD, 0), "the store was not asked"
+    trust.require(BUILD, 0)
+    away = Trust([KEY.public], layout, Away(), lambda: NOW + 99)
+    assert away.known(BUILD, 3), "though it has expired: it is installed"
+    assert not away.known(BUILD, 4) and away.known(BUILD, 3), "looking revokes nothing"
+    trust.require(BUILD, 3)
+    layout.revoked("web").write_text("many")
+    assert not away.known(BUILD, 0)
+    layout.revoked("web").unlink()
+    assert not Trust([NEXT.public], layout, Away()).known(BUILD, 0)
+    assert Trust([], layout, Away()).known(BUILD, 0) and not Trust([], layout, Away()).known(BUILD, 1)
+
+
 def test_a_key_that_is_none_is_refused_at_the_start() -> None:
     with pytest.raises(BadConfig, match=r"signing_keys: 'abc' is not a public key such as ed25519:"):
         pinned(["abc"])
