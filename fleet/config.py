@@ -61,6 +61,7 @@ _PLAIN = {
     "less_than": "must be less than {lt}",
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
+    "too_short": "must have at least {min_length} in it",
     "string_too_long": "may have at most {max_length} characters",
     "string_too_short": "must have at least {min_length} characters",
 }

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from fleet.names import Build, HeaderName, NodeName, Service
+from fleet.names import Build, Form, HeaderName, NodeName, Service
 
 #: How many retired versions a plan remembers, so that edges can tell "retired" from "never heard of".
 RETIRED_KEPT = 8
@@ -39,11 +39,18 @@ def decode(model: type[W], data: bytes | None) -> W | None:
 # --- a service's configuration -----------------------------------------------------------------------------------
 
 
+_Host = Annotated[
+    str, Form(r"^(\*|(\*\.)?[A-Za-z0-9.-]+)$", 'must be a host name, "*.example.org" for its subdomains, or "*"')
+]
+_Prefix = Annotated[str, Form(r"^/[A-Za-z0-9._~/-]*$", "must be the beginning of a path, such as /shop")]
+_Assets = Annotated[str, Form(r"^/[A-Za-z0-9._~/-]+$", "must be the beginning of a path, such as /assets/")]
+
+
 class Match(Wire):
     """Requests that belong to the service: host (exact, or ``*.example.org``, or ``*``) and path prefix."""
 
-    host: str = Field(default="*", pattern=r"^(\*|(\*\.)?[A-Za-z0-9.-]+)$")
-    path: str = Field(default="/", pattern=r"^/[A-Za-z0-9._~/-]*$")
+    host: _Host = "*"
+    path: _Prefix = "/"
 
 
 class Pin(Wire):
@@ -57,10 +64,15 @@ class Pin(Wire):
 
 
 #: What a program can be given.
-Word = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Word = Annotated[str, Form(r"^[^\x00]*$", "cannot have a zero byte")]
+VariableName = Annotated[
+    str, Form(r"^[A-Za-z_][A-Za-z0-9_]*$", "is no variable's name: letters, digits and '_', no digit first")
+]
 #: Of a URL, on the host that is asked.
-UrlPath = Annotated[str, Field(pattern=r"^/[\x21-\x7e]*$")]
+UrlPath = Annotated[str, Form(r"^/[\x21-\x7e]*$", "must be a path on the process that is asked, such as /warm?x=1")]
+_HealthPath = Annotated[
+    str, Form(r"^/[A-Za-z0-9._~/?=&-]*$", "must be a path on the process that is asked, such as /healthz")
+]
 
 
 class Pool(Wire):
@@ -84,7 +96,7 @@ class Pool(Wire):
 class Health(Wire):
     """What counts as healthy, for hosts (each process), for edges (each host) and for barriers."""
 
-    path: str = Field(default="/healthz", pattern=r"^/[A-Za-z0-9._~/?=&-]*$")
+    path: _HealthPath = "/healthz"
     #: Good answers in a row that a process must give before its pool is registered.
     good: int = Field(default=2, ge=1, le=100)
     #: URLs asked of each process before it is checked.
@@ -116,7 +128,7 @@ class ServiceConfig(Wire):
     match: tuple[Match, ...] = (Match(),)
     pin: Pin = Pin()
     #: Path prefixes of hashed assets: one cache entry for all versions, looked for in the other served version on 404.
-    immutable: tuple[Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]+$")], ...] = ("/assets/",)
+    immutable: tuple[_Assets, ...] = ("/assets/",)
     #: dual: two versions side by side, pinned. inplace: one slot, restarted a wave at a time, pins ignored.
     strategy: Literal["dual", "inplace"] = "dual"
     #: A host's public port per slot.

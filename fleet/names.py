@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 _BUILD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _SERVICE = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]|[a-z]")
@@ -47,6 +50,26 @@ def node_name(value: str) -> str:
 def header_name(value: str) -> str:
     """An HTTP header, query parameter or cookie name (RFC 9110 token)."""
     return _check("header, parameter or cookie", _TOKEN, value, "1-64 of the characters RFC 9110 allows in a token")
+
+
+@dataclass(frozen=True)
+class Form:
+    """For ``Annotated``: text that ``pattern`` matches; any other is refused with what it must be. In schemas, too."""
+
+    #: From ``^`` to ``$``, as JSON schemas have it.
+    pattern: str
+    must: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "pattern": self.pattern}
+
+    def _checked(self, value: str) -> str:
+        if not re.fullmatch(self.pattern, value):
+            raise ValueError(self.must)
+        return value
 
 
 def folded(path: str) -> str:

@@ -51,7 +51,8 @@ class Lock:
         except BlockingIOError as e:
             pid = os.read(self._fd, 32).decode(errors="replace").strip() or "unknown"
             os.close(self._fd)
-            raise AlreadyRunning(f"another agent, process {pid}, works in {path.parent}") from e
+            hint = "end that one first, or give this one another `directory`"
+            raise AlreadyRunning(f"another agent, process {pid}, works in {path.parent}: {hint}") from e
         os.ftruncate(self._fd, 0)
         os.write(self._fd, f"{os.getpid()}\n".encode())
 

@@ -49,4 +49,4 @@ def serve(config: HostConfig) -> NoReturn:
         pid = supervisor.pid()
     except SupervisorGone:
         os.execv(argv[0], argv)  # noqa: S606  # no shell is the point
-    raise BadConfig(f"this host's server runs already, as process {pid}")
+    raise BadConfig(f"this host's server runs already, as process {pid}: end that one first, and its pools with it")

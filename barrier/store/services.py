@@ -81,7 +81,8 @@ def _alone(
     others = {s: c for s, c in store.configs().items() if s != service}
     if (found := matches.clash(config, others)) is not None:
         other, match = found
-        raise Refused("conflict", f"match: {matches.shown(match)} is what {other} matches too", service=other)
+        hint = "give it a host or a path of its own, or match = [] where no edge stands before it"
+        raise Refused("conflict", f"match: {matches.shown(match)} is what {other} matches too: {hint}", service=other)
     if confined:
         _confine(config, before, others)
     return [Set(paths.SERVICES, parent.data, parent.version)] if parent is not None else []

@@ -37,6 +37,47 @@ def test_no_accepted_name_can_leave_a_path_a_header_or_a_vcl_string(text: str) -
         assert text not in (".", "..") or check is header_name
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"match": [{"host": "a b"}]}, 'match.0.host: must be a host name, "*.example.org" for its subdomains, or "*"'),
+        ({"match": [{"path": "shop"}]}, "match.0.path: must be the beginning of a path, such as /shop"),
+        ({"immutable": ["/"]}, "immutable.0: must be the beginning of a path, such as /assets/"),
+        ({"immutable": ["/a\n"]}, "immutable.0: must be the beginning of a path, such as /assets/"),
+        (
+            {"health": {"path": "http://a/b"}},
+            "health.path: must be a path on the process that is asked, such as /healthz",
+        ),
+        ({"health": {"warm": [""]}}, "health.warm.0: must be a path on the process that is asked, such as /warm?x=1"),
+        ({"pool": {"command": ["x", "a\0"]}}, "pool.command.1: cannot have a zero byte"),
+        (
+            {"pool": {"environment": {"1A": "x"}}},
+            "pool.environment.1A: is no variable's name: letters, digits and '_', no digit first",
+        ),
+        ({"pool": {"command": []}}, "pool.command: must have at least 1 in it"),
+        ({"pool": {"command": ["x", 7]}}, "pool.command.1: must be text in quotes"),
+    ],
+)
+def test_a_text_of_another_form_is_refused_with_what_it_must_be(fields: dict[str, object], said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ServiceConfig.model_validate(fields)
+    assert sentence(caught.value) == said
+
+
+def test_forms_allow_what_they_should_and_are_in_the_schema() -> None:
+    config = ServiceConfig.model_validate(
+        {
+            "match": [{"host": "*.Example.org", "path": "/~a/"}, {"host": "*"}],
+            "pool": {"command": ["/bin/x", "", "a b\n"], "environment": {"_A1": "two\nlines\n"}},
+            "health": {"warm": ["/a?b=%20&c"]},
+        }
+    )
+    assert decode(ServiceConfig, config.encode()) == config
+    schema = ServiceConfig.model_json_schema()["$defs"]
+    assert schema["Health"]["properties"]["path"]["pattern"] == "^/[A-Za-z0-9._~/?=&-]*$"
+    assert schema["Pool"]["properties"]["command"]["items"]["pattern"] == r"^[^\x00]*$"
+
+
 def test_a_plan_whose_default_is_not_served_is_refused() -> None:
     with pytest.raises(ValidationError, match="default 'C' is not in serving"):
         Plan(default="C", serving=("B", "A"))
