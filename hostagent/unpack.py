@@ -6,6 +6,10 @@ they are made and by where they really lead at the end. Sizes and counts are bou
 
 Of an archive that was read through already (``hostagent.archive``) only what an earlier release does not have is read
 again.
+
+Here, in ``sharing`` and in ``twin`` what lies in a release is named by plain strings: of thousands of files, objects of
+``Path`` took a quarter of the time of linking them. Where the caller's world begins (``unpack``, ``discard``,
+``sweep``) and for what is rare (directories, symlinks) it is ``Path``, as everywhere.
 """
 
 from __future__ import annotations

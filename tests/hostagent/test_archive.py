@@ -6,7 +6,7 @@ import hashlib
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,76 +30,73 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, tuple[Chunk
     return raw, chunks.decode(made.index, len(raw))
 
 
-Beside = Callable[..., "Future[tuple[Frame, ...] | None]"]
+class Growing:
+    """The archive's file: as long as it will be, with nothing in it yet; and who reads it through beside."""
+
+    def __init__(self, path: Path, raw: bytes, index: tuple[Chunk, ...]) -> None:
+        self.raw = raw
+        self.index = index
+        self.growth = Growth()
+        #: The reader waits for more of it, or has.
+        self.waits = threading.Event()
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT)
+        os.ftruncate(self._fd, len(raw))
+        self._pool = ThreadPoolExecutor(1)
+
+    def read_through(self, *, indexed: bool = True) -> Future[tuple[Frame, ...] | None]:
+        return self._pool.submit(verify, self._fd, digest_of(self.raw), self.index if indexed else None, self._wait)
+
+    def _wait(self, end: int) -> None:
+        self.waits.set()
+        self.growth.wait(end)
+
+    def put(self, start: int, end: int) -> None:
+        os.pwrite(self._fd, self.raw[start:end], start)
+
+    def close(self) -> None:
+        self.growth.give_up()
+        self._pool.shutdown()
+        os.close(self._fd)
 
 
 @pytest.fixture
-def beside() -> Iterator[Beside]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit
-
-
-def holes(path: Path, size: int) -> int:
-    """The file that it will be, with nothing in it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT)
-    os.ftruncate(fd, size)
-    return fd
+def file(packed: tuple[bytes, tuple[Chunk, ...]], tmp_path: Path) -> Iterator[Growing]:
+    made = Growing(tmp_path / "x", *packed)
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("indexed", [True, False])
-def test_it_is_read_as_far_as_it_is_there(
-    packed: tuple[bytes, tuple[Chunk, ...]], beside: Beside, tmp_path: Path, indexed: bool
-) -> None:
-    raw, index = packed
-    fd = holes(tmp_path / "x", len(raw))
-    growth = Growth()
-    found = beside(verify, fd, digest_of(raw), index if indexed else None, growth.wait)
+def test_it_is_read_as_far_as_it_is_there(file: Growing, indexed: bool) -> None:
+    found = file.read_through(indexed=indexed)
     # What comes last is there first, and what is said to be there comes in odd steps.
-    half = len(raw) // 2
-    os.pwrite(fd, raw[half:], half)
+    size, half = len(file.raw), len(file.raw) // 2
+    file.put(half, size)
     at = 0
     for step in (1, 70_001, 1_500_000, half):
-        os.pwrite(fd, raw[at : min(at + step, half)], at)
+        file.put(at, min(at + step, half))
         at = min(at + step, half)
-        growth.reaches(at if at < half else len(raw))
-        growth.reaches(0)  # nothing goes back
+        file.growth.reaches(at if at < half else size)
+        file.growth.reaches(0)  # nothing goes back
     frames = found.result(10)
     assert (frames is not None) == indexed
     if frames is not None:
-        assert [(f.start, f.length) for f in frames] == [(c.start, c.length) for c in index]
-        assert all(f.digest == hashlib.sha256(raw[f.start :][: f.length]).digest() for f in frames)
-    os.close(fd)
+        assert [(f.start, f.length) for f in frames] == [(c.start, c.length) for c in file.index]
+        assert all(f.digest == hashlib.sha256(file.raw[f.start :][: f.length]).digest() for f in frames)
 
 
-def test_what_is_wrong_at_its_end_is_found(
-    packed: tuple[bytes, tuple[Chunk, ...]], beside: Beside, tmp_path: Path
-) -> None:
-    raw, index = packed
-    fd = holes(tmp_path / "x", len(raw))
-    growth = Growth()
-    found = beside(verify, fd, digest_of(raw), index, growth.wait)
-    os.pwrite(fd, raw[:-1], 0)
-    growth.reaches(len(raw))
+def test_what_is_wrong_at_its_end_is_found(file: Growing) -> None:
+    found = file.read_through()
+    file.put(0, len(file.raw) - 1)
+    file.growth.reaches(len(file.raw))
     with pytest.raises(WrongDigest) as caught:
         found.result(10)
-    assert caught.value.found == digest_of(raw[:-1] + b"\0")
-    os.close(fd)
+    assert caught.value.found == digest_of(file.raw[:-1] + b"\0")
 
 
-def test_nobody_waits_for_what_will_not_come(
-    packed: tuple[bytes, tuple[Chunk, ...]], beside: Beside, tmp_path: Path
-) -> None:
-    raw, index = packed
-    fd = holes(tmp_path / "x", len(raw))
-    growth, waits = Growth(), threading.Event()
-
-    def wait(end: int) -> None:
-        waits.set()
-        growth.wait(end)
-
-    found = beside(verify, fd, digest_of(raw), index, wait)
-    assert waits.wait(10) and not found.done()
-    growth.give_up()
+def test_nobody_waits_for_what_will_not_come(file: Growing) -> None:
+    found = file.read_through()
+    assert file.waits.wait(10) and not found.done()
+    file.growth.give_up()
     with pytest.raises(GivenUp):
         found.result(10)
-    os.close(fd)
