@@ -47,6 +47,10 @@ import http.server, json, os, socketserver, sys, time
 MODE = open("mode").read().strip()
 if MODE == "exits":
     sys.exit("the build is broken: exits")
+if MODE == "stubborn":
+    import signal, subprocess
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    subprocess.Popen(["sleep", "600"])  # which ignores it, too
 if MODE == "deaf":
     time.sleep(600)
 if MODE == "thief":  # the port of the slot's own nginx, before that has it

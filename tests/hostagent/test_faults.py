@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from fleet import paths
 from fleet.model import Health, Manifest, SlotState
 from fleet.s3 import archive_key, manifest_key
+from hostagent.launch import processes
 from tests.conftest import ZooKeeperServer, eventually
 from tests.hostagent.fleet import Host, Load, Machine, alive, archive, digest_of, kill, pause
 from tests.s3_fixtures import S3Server
@@ -269,6 +271,34 @@ def test_below_the_floor_a_pool_is_not_registered(host: Host) -> None:
     (release / "mode").write_text("ok")
     eventually("and back", lambda: host.member("a1"), 30)
     host.reached(1)
+
+
+def test_a_pool_of_which_some_live_is_registered_with_as_many(host: Host) -> None:
+    first(host)
+    release = host.releases / "a1"
+    (release / "mode").write_text("exits")
+    kill(host.pids("a1")["p0"])
+    eventually("it counts for one", lambda: (m := host.member("a1")) and m.weight == 1)
+    eventually("and is said to be less than it should", lambda: (s := host.slot(0)) and s.state == SlotState.DEGRADED)
+    assert [host.ask(0)[0] for _ in range(20)] == [200] * 20, "by the one that lives"
+    host.failed(1, "exit at once, again and again", 40)
+    (release / "mode").write_text("ok")
+    eventually("it counts for two", lambda: (m := host.member("a1")) and m.weight == 2, 40)
+    host.reached(1)
+
+
+def test_what_does_not_heed_term_has_its_time_and_is_then_killed_with_its_group(host: Host) -> None:
+    host.publish("a1", "stubborn")
+    host.enable(1, "a1")
+    host.reached(1)
+    pool = {pid for name, pid in host.pids("a1").items() if name != "nginx"}
+    groups = [pid for pid, (group, _) in processes().items() if group in pool]
+    assert len(groups) == 4, "two processes, and what each of them has begun"
+    begun = time.monotonic()
+    host.enable(2)
+    host.reached(2)
+    assert time.monotonic() - begun > host.config.pool.stop_seconds
+    assert not any(map(alive, groups))
 
 
 def test_a_killed_nginx_comes_back_although_its_workers_hold_the_port(host: Host) -> None:
