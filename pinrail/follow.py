@@ -125,8 +125,9 @@ def wait(
             )
     if last.over and last.state in good:
         return last, 0, ""
-    text = last.history[-1].text if last.history else last.state.value
-    what = f"rollout {last.number} of {last.build} is {last.state.value}: {text}"
+    state = last.state.value
+    text = last.history[-1].text.removeprefix(state).lstrip(",: ") if last.history else ""
+    what = f"rollout {last.number} of {last.service} to {last.build} is {state}" + (f": {text}" if text else "")
     if stuck(last):
         what += (
             f"; `pinrail rollout resume {last.service}` tries again, `pinrail rollout abort {last.service}` undoes it"

@@ -45,7 +45,9 @@ class OutOfTime(Exception):
 
     def __init__(self, last: RolloutNow) -> None:
         waits = "; ".join(str(m) for m in last.missing) or "nothing it could name"
-        super().__init__(f"rollout {last.number} of {last.build} is still {last.state.value}, waiting for {waits}")
+        super().__init__(
+            f"rollout {last.number} of {last.service} to {last.build} is still {last.state.value}, waiting for {waits}"
+        )
         self.last = last
 
 

@@ -160,7 +160,8 @@ def test_what_a_host_quotes_is_shown_as_it_is(services: list[Service], fleet: Fl
     pinrail("config", "set", "shop", str(file), role="admin")
     fleet.edge("edge-1")
     fleet.host("host-1").bad["A"] = words = "its log: [/etc/x] [emerg] bind()"
-    pinrail("deploy", "shop", "A", "--wait", "--reason", "[/b] why", code=1)
+    failed = pinrail("deploy", "shop", "A", "--wait", "--reason", "[/b] why", code=1)
+    assert f"pinrail: rollout 1 of shop to A is paused: hosts failed: host-1: {words}; `pinrail" in failed.stderr
     assert words in pinrail("hosts", COLUMNS="200").stdout
     assert words in pinrail("rollout", "show", "shop").stdout
     assert "[/b] why" in pinrail("rollout", "list", "shop", COLUMNS="200").stdout
