@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fleet import paths
 from fleet.model import Ack, Enabled, HostStatus, Plan, Rollout, Turn, decode
-from fleet.zk import Op
+from fleet.zk import Conflict, Op, Set
 from tests.proof.edges import SERVICE
 from tests.proof.scenarios import Scenario
 from tests.proof.world import World
@@ -21,6 +21,7 @@ class Scribe:
         self._roster: set[str] = set()
         self.lines: list[str] = []
         world.server.watchers.append(self._written)
+        world.server.refusals.append(self._refused)
 
     def _say(self, who: str, what: str) -> None:
         now = self._world.now - self._began
@@ -51,6 +52,12 @@ class Scribe:
                 self._say(name, "is waited for from now on" if c.after is not None else "is not waited for any more")
             if c.path == paths.FENCE and c.after:
                 self._say(session.name, "leads")
+
+    def _refused(self, session: Session, ops: Sequence[Op], why: Conflict) -> None:
+        """A write that came too late: what it would have changed, and that the fence kept it out."""
+        if str(why).startswith(paths.FENCE):
+            decided = ", ".join(op.path.removeprefix(f"{paths.service(SERVICE)}/") for op in ops if isinstance(op, Set))
+            self._say(session.name, f"would write {decided}: too late, the fence is another's")
 
     def _rollout(self, who: str, before: Rollout | None, after: Rollout) -> None:
         if before is None:

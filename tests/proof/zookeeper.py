@@ -48,6 +48,8 @@ class Server:
         self.states: list[Tree] = [{}]
         self.up = True
         self.watchers: list[Callable[[Session, Sequence[Op], tuple[Change, ...]], None]] = []
+        #: Told of each transaction that failed as a whole, and why.
+        self.refusals: list[Callable[[Session, Sequence[Op], Conflict], None]] = []
         self._sessions = 0
 
     @property
@@ -66,9 +68,14 @@ class Server:
     def write(self, session: Session, ops: Sequence[Op]) -> list[str]:
         """All or nothing; the paths as they were made. Raises Conflict."""
         tree, made = dict(self.now), []
-        for op in ops:
-            _may(session.role, op)
-            made.append(_apply(tree, op, session.session))
+        try:
+            for op in ops:
+                _may(session.role, op)
+                made.append(_apply(tree, op, session.session))
+        except Conflict as e:
+            for told in self.refusals:
+                told(session, ops, e)
+            raise
         touched = [p for p in made if tree.get(p) is not self.now.get(p)]
         changes = tuple(Change(p, _data(self.now, p), _data(tree, p)) for p in dict.fromkeys(touched))
         self.states.append(tree)
