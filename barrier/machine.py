@@ -13,7 +13,7 @@ from barrier.actions import Action, perform
 from barrier.plans import PlanError
 from barrier.predicates import Missing
 from barrier.view import Event, Seen, View, observe
-from fleet.model import Enabled, Plan, Rollout, RolloutEvent
+from fleet.model import Enabled, Plan, Request, Rollout, RolloutEvent
 from fleet.model import RolloutState as S
 
 A, E = Action, Event
@@ -163,6 +163,15 @@ def decide(view: View, *, at: float, by: str, seconds: float | None = None) -> O
 def allowed(state: S, verb: str) -> bool:
     """Whether an operator may ask this of a rollout in that state."""
     return (state, Event(verb)) in TABLE or (state is S.RAMPING and verb == "resume")
+
+
+def gives_way(asked: Request | None, verb: str) -> bool:
+    """Whether ``verb`` may take the place of a request that the leader has not answered yet.
+
+    Nobody's abort is lost to a later ``resume``. But a ``resume`` in a ramp stays open until every edge is ready, and
+    whoever asked it may think better of it.
+    """
+    return asked is None or asked.verb in ("resume", verb) or verb in ("abort", "rollback")
 
 
 def diagram() -> str:

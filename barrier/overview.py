@@ -262,9 +262,12 @@ def can(snap: Snapshot, rollout: Rollout | None) -> list[Verb]:
             and snap.members.get(previous or "", 0) > 0
         )
         return ["rollback"] if back else []
-    if rollout.request is not None:
+    asked = rollout.request
+    if asked is not None and asked.verb in ("abort", "rollback"):
         return []
-    allowed: list[Verb] = [v for v in VERBS if machine.allowed(rollout.state, v)]
+    allowed: list[Verb] = [v for v in VERBS if machine.allowed(rollout.state, v) and machine.gives_way(asked, v)]
+    if asked is not None and asked.verb in allowed:
+        allowed.remove(asked.verb)
     if "abort" in allowed and "rollback" in allowed:
         allowed.remove("rollback")
     return allowed

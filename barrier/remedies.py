@@ -28,8 +28,8 @@ def find(view: View, missing: Sequence[Missing]) -> Remedy | None:
     policy, rollout, edges = view.config.when_stalled, view.rollout, view.edges
     said = "; ".join(map(str, missing[:5])) + ("; ..." if len(missing) > 5 else "")
     why = f"no progress for {view.config.give_up_seconds:g} s: {said}"
-    if rollout.request is not None:
-        return None
+    if rollout.request is not None and rollout.request.verb != "resume":
+        return None  # it is about to be answered; but a ``resume`` in a ramp waits for the same edges
     if policy == "abort" and machine.allowed(rollout.state, "abort"):
         return Remedy(why, abort=True)
     if policy == "evict":

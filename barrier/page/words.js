@@ -62,9 +62,12 @@ export function serves({ plan }) {
 export function moves({ rollout }) {
   if (!rollout || rollout.done) return null;
   const what = `Rollout ${rollout.number} of ${rollout.build} is ${stateOf(rollout.state).word}`;
-  if (rollout.request) return `${what}; ${rollout.request.by} asked to ${rollout.request.verb} it.`;
-  if (rollout.state === "paused") return `${what}: it waits for somebody to resume or abort it.`;
   const names = rollout.missing.map((m) => m.who);
+  if (rollout.request) {
+    const first = names.length ? `; it waits for ${list(names)} first` : "";
+    return `${what}; ${rollout.request.by} asked to ${rollout.request.verb} it${first}.`;
+  }
+  if (rollout.state === "paused") return `${what}: it waits for somebody to resume or abort it.`;
   if (names.join() === "ramp") return `${what}; it is held at this step.`;
   return names.length ? `${what}; it waits for ${list(names)}.` : `${what}.`;
 }

@@ -110,7 +110,9 @@ def ask(
     verb: Verb,
     by: By,
 ) -> Rollout:
-    """Leave a request on the rollout for the leader. Refused when the table holds no such transition."""
+    """Leave a request on the rollout for the leader. Refused when the table holds no such transition, or when another
+    request is open that does not give way.
+    """
     for _ in range(TRIES):
         path = paths.rollout(service, number)
         node = store.zk.get(path, watch=False)
@@ -128,6 +130,8 @@ def ask(
         elif not machine.allowed(rollout.state, verb):
             hint = ": roll it back instead" if verb == "abort" and rollout.state is RolloutState.SWITCHED else ""
             raise Refused("conflict", f"rollout {number} is {rollout.state}: it cannot {verb}{hint}")
+        if (asked := rollout.request) is not None and not machine.gives_way(asked, verb):
+            raise Refused("conflict", f"{asked.by} has asked to {asked.verb} rollout {number}: wait until that is done")
         try:
             return ask_once(store, rollout, node.version, verb, by, store.plan(service), more)
         except Conflict:

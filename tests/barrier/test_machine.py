@@ -119,6 +119,21 @@ def view(state: S, *, plan: Plan, request: str | None = None, done: bool = False
 OFFERED = Plan(epoch=5, generation=1, default="A", serving=("C", "A"), staged=Staged(generation=2, default="C"))
 
 
+@pytest.mark.parametrize(
+    ("asked", "by"),
+    [
+        (None, ("pause", "resume", "abort", "rollback")),
+        ("resume", ("pause", "resume", "abort", "rollback")),
+        ("pause", ("pause", "abort", "rollback")),
+        ("abort", ("abort", "rollback")),
+        ("rollback", ("abort", "rollback")),
+    ],
+)
+def test_nobodys_abort_is_lost_to_a_later_word(asked: str | None, by: tuple[str, ...]) -> None:
+    request = Request(verb=asked, by="bob") if asked else None  # type: ignore[arg-type]
+    assert tuple(v for v in ("pause", "resume", "abort", "rollback") if machine.gives_way(request, v)) == by
+
+
 def test_the_switch_stages_the_way_back() -> None:
     step = decide(view(S.OFFERING, plan=OFFERED), at=0, by="b").step
     assert step is not None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from barrier.routes_rollouts import waiting
-from barrier.store import roster
+from barrier.store import Refused, roster
 from fleet import paths
 from fleet.model import RolloutState
 from fleet.zk import Check, Conflict, Set, ZooKeeper
@@ -204,6 +204,21 @@ def test_a_ramp_held_by_hand_waits_for_a_verdict(small: Fleet) -> None:
     assert small.get(number).state == "ramping"
     small.ask(number, "resume")
     small.until(number, "switched", done=True)
+
+
+def test_an_abort_that_no_leader_has_seen_yet_is_not_lost_to_a_later_resume(small: Fleet) -> None:
+    small.deploy("A")
+    number = small.begin("B", ramp=[10], hold="hand").number
+    small.until(number, "ramping")
+    small.replicas.pop().kill()
+    for verb in ("resume", "pause", "abort"):  # each may take the place of the one before
+        small.ask(number, verb)
+    for verb in ("pause", "resume"):
+        with pytest.raises(Refused, match=rf"ann has asked to abort rollout {number}: wait until that is done"):
+            small.ask(number, verb)
+    small.replica("barrier-2")
+    small.until(number, "aborted", done=True)
+    assert small.store.plan("shop").default == "A"
 
 
 def test_a_stalled_edge_is_named_and_an_eviction_lets_the_rollout_go_on(small: Fleet) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from barrier import remedies
@@ -9,7 +11,7 @@ from barrier.predicates import Edges, Missing
 from barrier.stalls import Stalls
 from barrier.store import audit
 from barrier.view import View
-from fleet.model import Enabled, Plan, ServiceConfig
+from fleet.model import Enabled, Plan, Request, ServiceConfig
 from tests.barrier.conftest import Fleet
 from tests.conftest import eventually
 
@@ -93,6 +95,14 @@ AWAY = [Missing(f"edge-{n}", "no ack (its agent is away)") for n in range(4)]
 def test_what_the_policy_has_for_it(seen: View, missing: list[Missing], evicted: tuple[str, ...] | None) -> None:
     found = remedies.find(seen, missing)
     assert (found.evict if found else None) == evicted
+
+
+def test_a_resume_that_waits_for_the_same_edges_is_no_reason_to_wait_for_ever() -> None:
+    for verb, acts in (("resume", True), ("pause", False)):
+        seen = view("ramping", when_stalled="abort")
+        asked = seen.rollout.model_copy(update={"request": Request(verb=verb, by="ann")})  # type: ignore[arg-type]
+        found = remedies.find(dataclasses.replace(seen, rollout=asked), AWAY[:1])
+        assert (found is not None and found.abort) is acts
 
 
 def test_nobody_is_hurried_who_waits_on_purpose_or_still_moves() -> None:

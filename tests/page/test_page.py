@@ -176,6 +176,23 @@ def test_a_verdict_moves_a_ramp_that_waits_for_one(small: Site, open_tab: Open) 
     expect(page.get_by_role("button", name="Verdict…")).to_have_count(0)
 
 
+def test_whoever_resumed_a_ramp_that_waits_for_an_edge_may_think_better_of_it(small: Site, open_tab: Open) -> None:
+    page = open_tab(small).sign_in("deploy")
+    number = small.fleet.begin("B", ramp=[10], hold="hand").number
+    small.fleet.until(number, "ramping")
+    small.fleet.threads[1].stop()
+    expect(page.get_by_text("no ack (its agent is away)").first).to_be_visible()
+    ask = page.get_by_role("dialog")
+    page.get_by_role("button", name="Resume").click()
+    ask.get_by_role("button", name="Resume the rollout").click()
+    expect(page.get_by_text("deployer asked to resume it; it waits for edge-2 first.")).to_be_visible()
+    expect(page.get_by_role("button", name="Resume")).to_have_count(0)
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    page.get_by_role("button", name="Abort").click()
+    ask.get_by_role("button", name="Abort the rollout").click()
+    small.fleet.until(number, "aborting")
+
+
 def test_a_token_that_only_reads_is_refused_in_the_services_own_words(small: Site, open_tab: Open) -> None:
     tab = open_tab(small)
     tab.forgiven = FAILED
