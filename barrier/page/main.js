@@ -15,6 +15,8 @@ import { change, duration, moves, serves, stateOf } from "./words.js";
 const byId = (id) => document.getElementById(id);
 /** Without word for this long, what is shown is said to be old. The service speaks every two seconds. */
 const OLD_MS = 6000;
+/** Sentences that the region which is read aloud holds. */
+const KEPT = 4;
 
 const state = {
   me: null,
@@ -30,6 +32,7 @@ const state = {
   trouble: null, // the service is there, and cannot know either
   unknown: null, // the service asked for cannot be shown
   toast: null,
+  said: [], // what was announced last
 };
 
 const dialog = new Dialog(byId("ask"), {
@@ -136,8 +139,10 @@ function arrive() {
 
 // -- drawing --
 
+/** Read aloud, one after the other: what takes milliseconds is over before its order has been said. */
 function announce(sentence) {
-  byId("announce").textContent = sentence;
+  state.said = [...state.said, { number: (state.said.at(-1)?.number ?? 0) + 1, sentence }].slice(-KEPT);
+  sync(byId("announce"), state.said.map(({ number, sentence }) => h("p", { key: number }, sentence)));
 }
 
 let toastTimer;

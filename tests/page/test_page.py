@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from barrier.store import audit
 from tests.barrier.http import TOKENS
@@ -357,6 +357,24 @@ def test_the_keyboard_alone_is_enough(small: Site, open_tab: Open) -> None:
     page.keyboard.press("Enter")
     small.fleet.until(2, "rolled_back", done=True)
     expect(page.get_by_role("status").filter(has_text="every edge is back on A")).to_have_count(1)
+
+
+def test_what_is_over_before_its_order_is_answered_is_said_all_the_same(small: Site, open_tab: Open) -> None:
+    small.fleet.deploy("B")
+    page = open_tab(small).sign_in("deploy")
+    aloud = page.get_by_role("status")
+
+    def late(route: Route) -> None:
+        answer = route.fetch()
+        aloud.filter(has_text="every edge is back on A").wait_for(state="attached")
+        route.fulfill(response=answer)
+
+    page.route("**/rollback", late)
+    page.get_by_role("button", name="Roll back").click()
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(aloud).to_contain_text("every edge is back on A")
+    assert len(aloud.locator("p").all()) > 1
 
 
 def test_no_rule_of_accessibility_is_broken(small: Site, open_tab: Open) -> None:
