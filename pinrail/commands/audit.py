@@ -18,7 +18,7 @@ def _epochs(before: int | None, after: int | None) -> str:
 
 
 def audit(
-    service: Annotated[str | None, typer.Argument(metavar="[SERVICE]", show_default=False)] = None,
+    service: Annotated[str | None, typer.Argument(metavar="SERVICE", show_default=False)] = None,
     last: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
     directory: Dir = None,

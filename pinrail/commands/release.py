@@ -17,8 +17,19 @@ if TYPE_CHECKING:
     from pipeline.client import Client, RolloutNow, Verb
 
 Service = Annotated[str, typer.Argument(metavar="SERVICE", show_default=False)]
+
+
+def _rollout_number(text: str) -> int:
+    if not text.isdecimal():
+        raise typer.BadParameter(f"{text!r} is no rollout's number: `pinrail rollout list SERVICE` shows them")
+    return int(text)
+
+
 Number = Annotated[
-    int | None, typer.Argument(metavar="[NUMBER]", help="Else the active one, else the last.", show_default=False)
+    int | None,
+    typer.Argument(
+        metavar="NUMBER", parser=_rollout_number, help="Else the active one, else the last.", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the rollout and in the audit.")]
@@ -76,6 +87,8 @@ def deploy(
         service_name(service)
         build_name(build)
         steps = _ramp(ramp)
+        if key == "":
+            raise CommandError("--key is empty: say what begins this rollout and no other, or leave it out", 2)
         with barrier_service(directory) as client:
             now = client.deploy(
                 service, build, ramp=steps, hold=_hold(hold), reason=reason, key=key, expected_epoch=epoch
@@ -105,7 +118,7 @@ def rollback(
             raise CommandError(f"{service} has no rollout that could be rolled back", 1)
         now = client.ask(service, found.number, "rollback", reason)
         if not wait:
-            _end(now, 0, "", as_json=as_json)
+            _asked(now, "asked to roll back", as_json=as_json)
             return
         skip = len(found.history)
         _end(*follow.wait(client, now, timeout, follow.UNDONE, quiet=as_json, skip=skip), as_json=as_json)
@@ -158,6 +171,8 @@ def show(service: Service, number: Number = None, as_json: Json = False, directo
             typer.echo(f"  epoch {event.epoch}  {event.text}{took}")
         for name, why in now.failures.items():
             typer.echo(f"  failed: {name}: {why}")
+        if now.request is not None:
+            typer.echo(f"  {now.request.by} asked to {now.request.verb} it")
         for missing in now.missing:
             typer.echo(f"  waits for {missing}")
         if now.stalled:
@@ -176,10 +191,17 @@ def watch(
         _end(*follow.wait(client, now, timeout, follow.DEPLOYED, quiet=as_json), as_json=as_json)
 
 
+def _asked(now: RolloutNow, what: str, *, as_json: bool) -> None:
+    """What was asked is on its way, and where to see what comes of it; of one that only waited it is done already."""
+    said = now.state.value if now.over else f"{what}: `pinrail rollout watch {now.service} {now.number}`"
+    typer.echo(f"rollout {now.number} is {said}", err=True)
+    _end(now, 0, "", as_json=as_json)
+
+
 def _ask(service: str, number: int | None, verb: Verb, reason: str, as_json: bool, directory: Path | None) -> None:
     with reported(), barrier_service(directory) as client:
         now = client.ask(service, _find(client, service, number).number, verb, reason)
-        _end(now, 0, "", as_json=as_json)
+        _asked(now, f"asked to {verb}", as_json=as_json)
 
 
 @_rollout.command()
@@ -211,7 +233,8 @@ def verdict(
     """On the ramp's present step: pass goes on to the next, fail aborts, undecided is written down."""
     with reported(), barrier_service(directory) as client:
         found = _find(client, service, number)
-        _end(client.verdict(service, found.number, verdict, reason, percent), 0, "", as_json=as_json)
+        now = client.verdict(service, found.number, verdict, reason, percent)
+        _asked(now, f"given the verdict {verdict}", as_json=as_json)
 
 
 @_rollout.command()
@@ -230,11 +253,11 @@ def abort(
     with reported(), barrier_service(directory) as client:
         found = _find(client, service, number)
         now = client.ask(service, found.number, "abort", reason)
+        if not wait:
+            _asked(now, "asked to abort", as_json=as_json)
+            return
         skip = len(found.history)
-        result = (now, 0, "")
-        if wait:
-            result = follow.wait(client, now, timeout, follow.UNDONE, quiet=as_json, skip=skip)
-        _end(*result, as_json=as_json)
+        _end(*follow.wait(client, now, timeout, follow.UNDONE, quiet=as_json, skip=skip), as_json=as_json)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -192,13 +192,18 @@ def test_a_job_that_compares_the_versions_drives_the_ramp(
     )
     said = json.loads(pinrail(*verdict, "undecided", "--reason", "too few requests", "--json").stdout)
     assert said["history"][-1]["text"] == "verdict undecided: too few requests (said by deployer)"
+    assert "rollout 2 is asked to pause: `pinrail rollout watch shop 2`" in pinrail("rollout", "pause", "shop").stderr
+    eventually("it is paused", lambda: "paused ..." in pinrail("rollout", "show", "shop").stdout, 20)
+    pinrail("rollout", "resume", "shop")
+    eventually("10 % waits again", lambda: held(10), 20)
     pinrail(*verdict, "pass", "2", "--percent", "10")
     eventually("50 % waits for a verdict", lambda: held(50), 20)
     assert "at 50 %" in pinrail(*verdict, "pass", "--percent", "10", code=1).stderr
     assert "this needs the role deploy" in pinrail(*verdict, "pass", role="read", code=2).stderr
     pinrail(*verdict, "perhaps", code=2)
-    pinrail(*verdict, "fail", "--reason", "errors")
-    pinrail("rollout", "watch", "shop", "--timeout", "30", code=1)
+    assert "rollout 2 is given the verdict fail" in pinrail(*verdict, "fail", "--reason", "errors").stderr
+    ended = pinrail("rollout", "watch", "shop", "--timeout", "30", code=1).stderr
+    assert "rollout 2 of shop to B is aborted: B stays" in ended
     shown = json.loads(pinrail("rollout", "show", "shop", "--json").stdout)
     assert (shown["state"], shown["done"]) == ("aborted", True)
     assert any("verdict fail: errors" in event["text"] for event in shown["history"])
@@ -220,6 +225,7 @@ def test_what_was_typed_wrong_is_said_in_one_line(services: list[Service], tmp_p
         (("deploy", "shop", "a/b"), "'a/b' is not a build name"),
         (("deploy", "shop", "A", "--ramp", "some"), "is not a list of percentages"),
         (("deploy", "shop", "A", "--ramp", "10,1"), "the percentages of a ramp must grow"),
+        (("deploy", "shop", "A", "--key", ""), "--key is empty"),
         (("evict", "edge-9", "--reason", "x"), "there is no edge 'edge-9'"),
         (("config", "set", "shop", str(file)), "this needs the role admin"),
         (("config", "set", "shop", "/nowhere.toml"), "cannot read /nowhere.toml: No such file"),
@@ -227,6 +233,8 @@ def test_what_was_typed_wrong_is_said_in_one_line(services: list[Service], tmp_p
         stderr = pinrail(*argv, code=2).stderr
         assert said in stderr
         assert len(stderr.splitlines()) == 1, stderr
+    number = " ".join(pinrail("rollout", "watch", "shop", "x", code=2, COLUMNS="200").stderr.split())
+    assert "'x' is no rollout's number: `pinrail rollout list SERVICE` shows them" in number
     assert "has had no rollout yet" in pinrail("rollout", "show", "shop", code=1).stderr
     assert "no rollout that could be rolled back" in pinrail("rollback", "shop", code=1).stderr
     assert "not known here" in pinrail("edges", code=2, PINRAIL_TOKEN="guess").stderr
