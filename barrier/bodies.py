@@ -13,7 +13,7 @@ Reason = Annotated[str, Field(max_length=1000)]
 
 
 class Asked(BaseModel):
-    """Base of what a caller sends: an unknown key is an error."""
+    """Base of what a caller sends: an unknown key is an error, and so is a number that is no number (``strict``)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,13 +21,13 @@ class Asked(BaseModel):
 class NewRollout(Asked):
     build: Build
     #: Percentages of new documents, growing; the switch follows the last one below 100.
-    ramp: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
+    ramp: tuple[Annotated[int, Field(ge=1, le=100, strict=True)], ...] = ()
     #: Seconds that each step of the ramp is held unless somebody says resume; "hand": until somebody does; "verdict":
     #: until a verdict of pass comes.
-    hold: Annotated[float, Field(ge=0, le=7 * 86400)] | Literal["hand", "verdict"] = 60.0
+    hold: Annotated[float, Field(ge=0, le=7 * 86400, strict=True)] | Literal["hand", "verdict"] = 60.0
     reason: Reason = ""
     #: Only if the plan still is at this epoch.
-    expected_epoch: int | None = Field(default=None, ge=0)
+    expected_epoch: int | None = Field(default=None, ge=0, strict=True)
 
     @model_validator(mode="after")
     def _growing(self) -> Self:
@@ -46,7 +46,7 @@ class NewVerdict(Asked):
     verdict: Literal["pass", "fail", "undecided"]
     reason: Reason = ""
     #: Only if the ramp still is at this percentage.
-    percent: int | None = Field(default=None, ge=1, le=99)
+    percent: int | None = Field(default=None, ge=1, le=99, strict=True)
 
 
 class Eviction(Asked):
@@ -57,13 +57,13 @@ class Version(Asked):
     version: Build
     reason: Reason = ""
     #: Only if the plan still is at this epoch.
-    expected_epoch: int | None = Field(default=None, ge=0)
+    expected_epoch: int | None = Field(default=None, ge=0, strict=True)
 
 
 class NewPreview(Asked):
     build: Build
     #: How long the token opens anything: up to thirty days.
-    seconds: float = Field(default=3600, ge=1, le=30 * 86400)
+    seconds: float = Field(default=3600, ge=1, le=30 * 86400, strict=True)
     reason: Reason = ""
 
 

@@ -66,7 +66,8 @@ KINDS: tuple[Kind, ...] = (
         "Conflict with what is going on",
         "It cannot be done as things are: another rollout is active (`active`), the plan is at another epoch "
         "(`epoch`), not every edge is ready "
-        "(`missing`), an Idempotency-Key was used for something else. Nothing was changed.",
+        "(`missing`), no host has what is offered (`registered`), an Idempotency-Key was used for something else. "
+        "Nothing was changed.",
         "Look again and decide anew; a repetition of the same call helps only when what it conflicts with is over.",
     ),
     Kind(

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from barrier import kinds
 from barrier.plans import PlanError
@@ -19,6 +20,7 @@ from fleet.loop import Trouble
 
 MEDIA_TYPE = "application/problem+json"
 
+_METHODS = ("GET", "POST", "PUT", "DELETE")
 _STATUS = {"unknown": 404, "conflict": 409, "forbidden": 403}
 
 
@@ -99,6 +101,21 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def _(request: Request, e: HTTPException) -> JSONResponse:
-        detail = f"there is no {request.url.path}" if e.status_code == 404 else str(e.detail)
-        headers = dict(e.headers) if e.headers else None
-        return Problem(e.status_code, detail, headers=headers).answer()
+        return _from_framework(request, e).answer()
+
+
+def _from_framework(request: Request, e: HTTPException) -> Problem:
+    """What was refused before any endpoint was asked."""
+    if e.status_code == 404:
+        return Problem(404, f"there is no {request.url.path}")
+    if e.status_code == 405:
+        allow = ", ".join(m for m in _METHODS if _leads_somewhere(request, m))
+        return Problem(405, f"{request.url.path} has {allow}, not {request.method}", headers={"allow": allow})
+    if e.status_code == 400:
+        return Problem(400, "the body cannot be read: send JSON in UTF-8, and not thousands of levels deep")
+    return Problem(e.status_code, str(e.detail), headers=dict(e.headers) if e.headers else None)
+
+
+def _leads_somewhere(request: Request, method: str) -> bool:
+    scope = {**request.scope, "method": method}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)

@@ -83,7 +83,7 @@ def begin(
     api: Connected,
     who: Beginner,
     response: Response,
-    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
 ) -> RolloutView:
     """Begin a rollout. Where one is active: 409 with it, or it waits for that (``when_busy``); the same
     Idempotency-Key gives the same rollout.

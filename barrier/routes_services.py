@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from typing import Annotated, Any
@@ -80,7 +81,7 @@ def put_config(
     ``expected_epoch``: only if the service's plan still is at it; 0 for a service that must not exist yet.
     """
     try:
-        config = ServiceConfig.model_validate(body, extra="forbid")
+        config = ServiceConfig.model_validate_json(json.dumps(body), extra="forbid", strict=True)
     except ValidationError as e:
         raise from_validation(list(e.errors(include_url=False))) from e
     made = services.configure(

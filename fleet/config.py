@@ -47,6 +47,7 @@ _PLAIN = {
     "list_type": "must be a list, like [...]",
     "tuple_type": "must be a list, like [...]",
     "string_type": "must be text in quotes",
+    "string_unicode": "must be text, without halves of characters",
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",

@@ -91,9 +91,9 @@ def _known(store: Store, wanted: Rollout) -> Rollout | None:
     if wanted.idempotency_key is None:
         return None
     for rollout in store.rollouts(wanted.service, KEPT):
-        if rollout.idempotency_key != wanted.idempotency_key:
-            continue
-        if (rollout.build, rollout.ramp) != (wanted.build, wanted.ramp):
+        if (rollout.idempotency_key, rollout.by) != (wanted.idempotency_key, wanted.by):
+            continue  # a key is its caller's own
+        if (rollout.build, rollout.ramp, rollout.hold) != (wanted.build, wanted.ramp, wanted.hold):
             raise Refused(
                 "conflict",
                 f"that idempotency key began rollout {rollout.number} of {rollout.build}: use a new one",

@@ -31,6 +31,8 @@ def change(
             raise ZooKeeperTrouble("no replica of the barrier service has led yet: try again")
         if operation == "withdraw" and version not in snap.plan.serving:
             return _withdrawn(snap, version)
+        if operation == "offer" and version not in snap.plan.serving:
+            _must_run(store, service, version)
         after = _operate(snap, operation, version).model_copy(update={"updated_by": by.name, "rollout": None})
         write = Set(paths.plan(service), after.encode(), snap.plan_version)
         try:
@@ -56,7 +58,17 @@ def _withdrawn(snap: Head, version: str) -> Plan:
     if version in snap.plan.retired:
         return snap.plan
     served = ", ".join(snap.plan.serving) or "nothing"
-    raise Refused("conflict", f"{version} is not served: {served} is", serving=list(snap.plan.serving))
+    raise Refused("conflict", f"{version} is not served; what is: {served}", serving=list(snap.plan.serving))
+
+
+def _must_run(store: Store, service: str, version: str) -> None:
+    """Raises Refused where no host has registered ``version``: edges would acknowledge an offer of nothing."""
+    if store.registered(service, version):
+        return
+    there = [v for v in store.zk.children(paths.serversets(service), watch=False) if store.registered(service, v)]
+    said = ", ".join(there) or "nothing"
+    sentence = f"no host has registered {version}: start it on hosts, then offer it; what is registered: {said}"
+    raise Refused("conflict", sentence, registered=there)
 
 
 def _operate(snap: Head, operation: str, version: str) -> Plan:

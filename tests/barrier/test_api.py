@@ -43,7 +43,9 @@ def test_every_error_says_what_there_is_instead(http: Http) -> None:
     assert (unknown.status_code, unknown.json()["services"]) == (404, ["shop"])
     assert http("GET", "/v1/services/NOT%20A%20NAME").status_code == 422
     assert http("GET", "/v2").status_code == 404
-    assert http("DELETE", "/v1/services").status_code == 405
+    method = http("PATCH", "/v1/services/shop/rollouts")
+    assert (method.status_code, method.headers["allow"]) == (405, "GET, POST")
+    assert method.json()["detail"] == "/v1/services/shop/rollouts has GET, POST, not PATCH"
     build = http("POST", "/v1/services/shop/rollouts", body={"build": "Z"})
     assert (build.status_code, build.json()["builds"]) == (404, list("ABCDE"))
     for body in ({}, {"build": "a/b"}, {"build": "A", "rampp": [1]}, {"build": "A", "ramp": [10, 1]}, [1]):
@@ -51,12 +53,26 @@ def test_every_error_says_what_there_is_instead(http: Http) -> None:
     for body, said in (
         ({"build": 7}, "build: must be text in quotes"),
         ({"build": "A", "ramp": "10"}, "ramp: must be a list, like [...]"),
+        ({"build": "A", "ramp": ["10"]}, "ramp.0: must be a whole number"),
+        ({"build": "A", "hold": "60"}, "hold: must be a number, or must be 'hand' or 'verdict'"),
+        ({"build": "A", "expected_epoch": "1"}, "expected_epoch: must be a whole number"),
+        ({"build": "A", "expected_epoch": True}, "expected_epoch: must be a whole number"),
         ({"build": "A", "hold": "soon"}, "hold: must be a number, or must be 'hand' or 'verdict'"),
         ([1], "body: must be an object, like {...}"),
     ):
         assert http("POST", "/v1/services/shop/rollouts", body=body).json()["detail"] == said
     half = http("POST", "/v1/services/shop/rollouts", raw=b'{"build":', headers={"content-type": "application/json"})
     assert (half.status_code, half.json()["detail"][:20]) == (400, "the body is not JSON")
+    for raw in (b'{"build": "\xff"}', b'{"build": ' + 50_000 * b"[" + 50_000 * b"]" + b"}"):
+        odd = http("POST", "/v1/services/shop/rollouts", raw=raw, headers={"content-type": "application/json"})
+        assert (odd.status_code, odd.json()["detail"][:24]) == (400, "the body cannot be read:")
+    surrogate = http(
+        "POST",
+        "/v1/services/shop/rollouts",
+        raw=b'{"build": "A", "reason": "\\ud800"}',
+        headers={"content-type": "application/json"},
+    )
+    assert surrogate.json()["detail"] == "reason: must be text, without halves of characters"
     form = http("POST", "/v1/services/shop/rollouts", raw=b'{"build": "A"}', headers={"content-type": "text/plain"})
     assert form.status_code == 415
     assert "Content-Type: application/json (it says text/plain)" in form.json()["detail"]
@@ -80,8 +96,12 @@ def test_a_second_rollout_is_a_conflict_and_a_repeated_one_is_the_same(http: Htt
     assert first.headers["location"] == "/v1/services/shop/rollouts/1"
     again = http("POST", path, body={"build": "A"}, headers=key)
     assert (again.status_code, again.json()["number"]) == (200, 1)
-    other = http("POST", path, body={"build": "B"}, headers=key)
-    assert other.status_code == 409
+    for changed in ({"build": "B"}, {"build": "A", "ramp": [10]}, {"build": "A", "hold": "hand"}):
+        other = http("POST", path, body=changed, headers=key)
+        assert (other.status_code, "use a new one" in other.text) == (409, True)
+    theirs = http("POST", path, role="admin", body={"build": "A"}, headers=key)
+    assert (theirs.status_code, theirs.json()["active"]["number"]) == (409, 1), "the key of one caller is not another's"
+    assert http("POST", path, body={"build": "A"}, headers={"idempotency-key": ""}).status_code == 422
     second = http("POST", path, body={"build": "B"})
     assert (second.status_code, second.json()["active"]["build"]) == (409, "A")
     assert http("POST", f"{path}/1/resume").status_code == 409
@@ -182,8 +202,13 @@ def test_a_job_can_drive_the_steps_itself(http: Http, small: Fleet) -> None:
     assert (barrier["id"].startswith("drained-"), wait["met"]) == (True, True)
     assert plan("withdraw", "A").json() == wait, "it is so already: the same barrier, and no new epoch"
     never = plan("withdraw", "Z")
-    assert (never.status_code, never.json()["detail"]) == (409, "Z is not served: B is")
+    assert (never.status_code, never.json()["detail"]) == (409, "Z is not served; what is: B")
     assert plan("default", "A").status_code == 409
+    epoch = small.store.plan("shop").epoch
+    unknown = plan("offer", "Z")
+    assert (unknown.status_code, unknown.json()["registered"]) == (409, ["A", "B"])
+    assert unknown.json()["detail"].startswith("no host has registered Z: start it on hosts, then offer it")
+    assert small.store.plan("shop").epoch == epoch, "no edge was asked"
     barrier = plan("offer", "A").json()
     assert http("GET", f"/v1/services/shop/barriers/{barrier['id']}?wait=10").json()["met"]
     assert plan("default", "A").json()["id"].startswith("applied-")

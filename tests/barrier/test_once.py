@@ -153,6 +153,10 @@ def test_an_expected_epoch_that_is_over_changes_nothing(http: Http, small: Fleet
         ({"colour": 1}, "colour"),
         ({"when_stalled": "panic"}, "when_stalled"),
         ({"give_up_seconds": 0}, "give_up_seconds"),
+        ({"give_up_seconds": True}, "give_up_seconds"),
+        ({"keep": "7"}, "keep"),
+        ({"waves": {"percent": "15"}}, "waves.percent"),
+        ({"ports": ["8000", 8001]}, "ports.0"),
     ],
 )
 def test_an_impossible_configuration_is_refused_by_its_key(http: Http, fields: dict[str, object], where: str) -> None:
