@@ -15,6 +15,7 @@ from edge.look import Look, Observed
 from edge.plan import Action, Cut, Discard, Label, Load, Use, Want
 from edge.varnish import Refused, Varnish, VarnishTrouble
 from fleet import log
+from vcl.own import located
 
 _log = log.get()
 
@@ -191,12 +192,14 @@ class Driver:
     def _load(self, vcl: render.Rendered, began: float) -> None:
         hosts = self._hosts.get(render.service_of(vcl.name), {})
         healthy = frozenset(b for b, at in vcl.backends.items() if hosts.get(at))
+        text = render.knowing(vcl, healthy)
         try:
-            self._varnish.load(vcl.name, render.knowing(vcl, healthy))
+            self._varnish.load(vcl.name, text)
         except Refused as e:
-            self._refused[vcl.name] = (e.text.strip(), self._clock())
+            said = located(e.text.strip(), text)
+            self._refused[vcl.name] = (said, self._clock())
             words = "Varnish refused a VCL; the last good one serves on"
-            _log.error(words, service=_service(vcl.name), vcl=vcl.name, error=e.text.strip())
+            _log.error(words, service=_service(vcl.name), vcl=vcl.name, error=said)
             return
         self._marked.setdefault(vcl.name, set())  # it is new: nobody can have marked anything in it
         seconds = self._clock() - began

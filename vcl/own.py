@@ -18,6 +18,26 @@ _TOKEN = re.compile(
 _VERSION = re.compile(r"\A((?:\s|//[^\n]*|\#[^\n]*)*)vcl\s+4\.[01]\s*;")
 
 
+#: The lines of a service's VCL between which the operator's own stands, as they begin.
+_BEGINS, _ENDS = "# --- the operator's own ---", "# --- the end of each sub;"
+_PLACE = re.compile(r"Line (\d+) Pos \d+")
+
+
+def located(said: str, vcl: str) -> str:
+    """What a compiler ``said`` of a service's ``vcl``; beside each place in the operator's own part, its line there."""
+    lines = vcl.splitlines()
+    begins = next((n for n, line in enumerate(lines, 1) if line.startswith(_BEGINS)), None)
+    if begins is None or lines[begins + 1].startswith('"'):  # words of ours, which say all there is to be said
+        return said
+    own = range(begins + 2, next(n for n, line in enumerate(lines, 1) if line.startswith(_ENDS)))
+
+    def place(found: re.Match[str]) -> str:
+        line = int(found[1])
+        return f"{found[0]}, line {line - own.start + 1} of this service's own VCL" if line in own else found[0]
+
+    return _PLACE.sub(place, said)
+
+
 def included(text: str) -> str:
     """``text`` as part of another VCL: without its first line's ``vcl 4.1;``, and ending in a newline."""
     text = _VERSION.sub(r"\1", text, count=1).rstrip() + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from edge import render, server
 from edge.members import Host
 from fleet.model import Plan, ServiceConfig
-from vcl.own import included
+from vcl.own import included, located
 
 PLAN = Plan(epoch=1, generation=1, default="A", serving=("A",))
 
@@ -68,3 +69,27 @@ def test_internal_headers_may_be_read_and_named_in_comments_and_strings(tmp_path
     """
     code, output = compiled(own, tmp_path)
     assert code == 0, output
+
+
+@pytest.mark.parametrize(
+    ("own", "lines"),
+    [
+        ("vcl 4.1;\n\nsub vcl_recv {\n    set req.http.x = nonsense;\n}\n", ["4"]),
+        ("sub vcl_recv { set req.http.x = nonsense; }", ["1"]),
+        ("\nsub vcl_recv { unset req.http.x-pinrail-a; }", []),  # "Line 2 of this service's own VCL" is said already
+    ],
+)
+def test_where_it_is_wrong_is_said_by_the_line_of_its_own_file(own: str, lines: list[str], tmp_path: Path) -> None:
+    _, output = compiled(own, tmp_path)
+    said = located(output, (tmp_path / "a.vcl").read_text())
+    assert re.findall(r"Line \d+ Pos \d+, line (\d+) of this service's own VCL", said) == lines
+
+
+def test_places_elsewhere_are_left_as_the_compiler_says_them(tmp_path: Path) -> None:
+    compiled("sub vcl_recv { }", tmp_path)
+    text = (tmp_path / "a.vcl").read_text()
+    ends = next(n for n, line in enumerate(text.splitlines(), 1) if line.startswith("# --- the end of each sub;"))
+    for said in ("Line 1 Pos 1", f"Line {ends} Pos 3", f"Line {ends + 40} Pos 3"):
+        assert located(said, text) == said
+    compiled("", tmp_path)
+    assert located("Line 9 Pos 1", (tmp_path / "a.vcl").read_text()) == "Line 9 Pos 1"
