@@ -196,7 +196,7 @@ class Driver:
         try:
             self._varnish.load(vcl.name, text)
         except Refused as e:
-            said = located(e.text.strip(), text)
+            said = located(e.text, text)
             self._refused[vcl.name] = (said, self._clock())
             words = "Varnish refused a VCL; the last good one serves on"
             _log.error(words, service=_service(vcl.name), vcl=vcl.name, error=said)

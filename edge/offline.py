@@ -135,13 +135,8 @@ def compile_all(vcls: Mapping[str, str], program: str) -> list[tuple[str, str | 
                 result = proc.run(line, deadline=300)
             except FileNotFoundError as e:
                 raise BadConfig(f"{program} is not installed: apt-get install varnish") from e
-            results.append((name, _said(result.output, text) or f"exit {result.code}" if result.code else None))
+            results.append((name, located(result.output, text) or f"exit {result.code}" if result.code else None))
     return results
-
-
-def _said(output: str, text: str) -> str:
-    """What the compiler said of ``text``, without varnishd's own words before that."""
-    return located(output[max(0, output.find("Message from ")) :].strip(), text)
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -21,10 +21,13 @@ _VERSION = re.compile(r"\A((?:\s|//[^\n]*|\#[^\n]*)*)vcl\s+4\.[01]\s*;")
 #: The lines of a service's VCL between which the operator's own stands, as they begin.
 _BEGINS, _ENDS = "# --- the operator's own ---", "# --- the end of each sub;"
 _PLACE = re.compile(r"Line (\d+) Pos \d+")
+#: Before it varnishd may have said what nobody asked.
+_HEADING = "Message from VCC-compiler:\n"
 
 
 def located(said: str, vcl: str) -> str:
     """What a compiler ``said`` of a service's ``vcl``; beside each place in the operator's own part, its line there."""
+    said = said[max(0, said.find(_HEADING)) :].removeprefix(_HEADING).strip()
     lines = vcl.splitlines()
     begins = next((n for n, line in enumerate(lines, 1) if line.startswith(_BEGINS)), None)
     if begins is None or lines[begins + 1].startswith('"'):  # words of ours, which say all there is to be said

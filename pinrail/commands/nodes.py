@@ -24,7 +24,7 @@ def _waited(edge: dict[str, Any]) -> str:
 
 
 def edges(as_json: Json = False, directory: Dir = None) -> None:
-    """Every edge: whether it lives, whether barriers wait for it, how far it is."""
+    """Every edge: whether it lives, whether barriers wait for it, how far it is, and what it has to say."""
     from rich.console import Console
     from rich.table import Table
 
@@ -38,7 +38,8 @@ def edges(as_json: Json = False, directory: Dir = None) -> None:
             who = (e["name"], "alive" if e["alive"] else "away", _waited(e))
             for service, seen in e["services"].items() or [("", {})]:
                 ack = seen.get("ack") or {}
-                table.add_row(*who, service, str(ack.get("applied", "")), seen.get("behind") or "")
+                says = seen.get("behind") or ack.get("error") or ""
+                table.add_row(*who, service, str(ack.get("applied", "")), says)
                 who = ("", "", "")
         Console(markup=False).print(table)  # what others wrote has brackets of its own
 
