@@ -111,10 +111,10 @@ class ServiceAgent:
             return
         node = self._zk.get(paths.host(self.service, self._host.name))
         if node is not None and node.owner != session:
-            self._is_ours(node.data)
+            self._must_be_ours(node.data)
         self._claimed = session
 
-    def _is_ours(self, data: bytes) -> None:
+    def _must_be_ours(self, data: bytes) -> None:
         """``data`` is of an earlier session of this host. Raises Namesake where it is not."""
         try:
             other = decode(HostStatus, data)
@@ -234,5 +234,5 @@ class ServiceAgent:
             error=error,
             failed_serial=enabled.serial if error and enabled else 0,
         )
-        self._zk.hold_ephemeral(paths.host(self.service, self._host.name), status.encode(), self._is_ours)
+        self._zk.hold_ephemeral(paths.host(self.service, self._host.name), status.encode(), self._must_be_ours)
         return report.sentence(self.service, status)
