@@ -341,6 +341,13 @@ MUTATIONS = (
         _in_memory,
         "abort_installing",
     ),
+    Mutation(
+        "a later word takes an abort's place",
+        "heard",
+        "barrier.machine:gives_way",
+        returns(True),
+        "abort_before_anybody_leads",
+    ),
     Mutation("hosts act without a turn", "turns", "hostagent.plan:_allowed", returns(True), "third_release"),
     Mutation("every host gets its turn at once", "turns", "barrier.turns:limit", returns(99), "third_release"),
     Mutation(

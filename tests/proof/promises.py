@@ -88,6 +88,8 @@ class Promises:
                 self._plan(session, decode(Plan, c.before) or Plan(), Plan.model_validate_json(c.after))
             elif c.path == paths.enabled(SERVICE) and c.after:
                 self._enabled(decode(Enabled, c.before) or Enabled(), Enabled.model_validate_json(c.after))
+            elif c.path.startswith(f"{paths.rollouts(SERVICE)}/") and c.before and c.after:
+                self._heard(Rollout.model_validate_json(c.before), Rollout.model_validate_json(c.after))
             elif c.path.startswith(f"{paths.acks(SERVICE)}/") and c.after:
                 self._ack(self._world.edges[c.path.rpartition("/")[2]], Ack.model_validate_json(c.after))
         given = [c for c in changes if c.after is not None and c.path.startswith(f"{paths.turns(SERVICE)}/")]
@@ -97,6 +99,16 @@ class Promises:
         if given:
             self._turns()
             self._capacity(session, {c.path.rpartition("/")[2] for c in given})
+
+    @staticmethod
+    def _heard(before: Rollout, after: Rollout) -> None:
+        """Who was told that an abort is on its way finds it in the history, or that it was refused."""
+        asked, now = before.request, after.request
+        if asked is None or asked == now or asked.verb not in ("abort", "rollback"):
+            return
+        answered = len(after.history) > len(before.history)
+        again = now is not None and now.verb in ("abort", "rollback")
+        holds("heard", answered or again, f"{asked.by} asked to {asked.verb}, and now it says {now}")
 
     def _plan(self, session: Session, before: Plan, after: Plan) -> None:
         holds("I5", after.epoch == before.epoch + 1, f"epoch {before.epoch} is followed by {after.epoch}")

@@ -183,6 +183,16 @@ for _state in (S.WITHDRAWING, S.INSTALLING, S.OFFERING, S.RAMPING):
 
 
 @scenario()
+def abort_before_anybody_leads(world: World) -> None:
+    """An abort is asked while no replica looks, and a job that knows nothing of it says resume: it is aborted."""
+    _hold(world, S.RAMPING)
+    world.ask("abort")
+    world.ask("resume")
+    world.settle()
+    assert world.rollout().state is S.ABORTED  # type: ignore[union-attr]
+
+
+@scenario()
 def rollback_switched(world: World) -> None:
     """Rolled back in the moment of the switch, before every edge has it."""
     world.deploy("C")
