@@ -1,6 +1,6 @@
 """Is the fleet in containers whole, so that the next part may be touched: everybody there, green, agreed, and serving.
 
-``lacks`` decides, and asks nobody; ``look`` asks the barrier service and each health page.
+``lacks`` decides, and asks nobody; ``look`` asks the barrier service, each health page, S3 and each ZooKeeper server.
 """
 
 from __future__ import annotations
@@ -54,10 +54,15 @@ def look(fleet: FleetState, api: Client) -> list[str]:
     """What is not whole now. Whoever cannot be asked is not."""
     said = [words for b in fleet.barrier if (words := ready.http(f"{b.url}/readyz"))]
     said += [words for e in fleet.edges if (words := ready.http(f"{e.url}/.pinrail/health"))]
+    # One that has not joined again yet, and the next one taken away: nobody would be left to agree with.
+    keepers = fleet.zookeeper.connect.partition("/")[0].split(",")
+    said += [words for address in keepers if (words := ready.keeper(address))]
     try:
+        if words := ready.check(fleet, "s3"):
+            said.append(words)
         plans = {s["service"]: api.plan(s["service"]) for s in api.services()}
         seen = {e["name"]: e for e in api.edges()}, {h["name"]: h for h in api.hosts()}
-    except (Trouble, BarrierError) as e:
+    except (Trouble, BarrierError, ready.Refused) as e:
         return [*said, str(e)]
     return said + lacks((e.id for e in fleet.edges), (h.id for h in fleet.hosts), plans, seen)
 

@@ -68,6 +68,11 @@ def _open(address: str) -> str | None:
     return f"nothing listens on {address}"
 
 
+def keeper(address: str) -> str | None:
+    """A ZooKeeper server that serves: of an ensemble one that has joined it."""
+    return _ask(address, b"srvr", b"Zookeeper version")
+
+
 def check(fleet: FleetState, part: str) -> str | None:
     """None when ``part`` is ready, else what is awaited. Parts that answer nobody directly are ready when they run.
 
