@@ -252,6 +252,8 @@ class World:
         """What is not as it ends up; None where nothing is left to do."""
         if (rollout := self.active()) is not None:
             return f"rollout {rollout.number} is {rollout.state}: {rollout.history[-1:]}"
+        if paths.waiting_rollout(SERVICE) in self.server.now:
+            return "a rollout waits to begin"
         plan, enabled = self.plan(), self.enabled()
         for edge in self.edges.values():
             ack = edge.ack()
