@@ -17,8 +17,8 @@ from fleet.ranges import PiecewiseFile
 
 #: As far stores give little on one connection, and much on many.
 WORKERS = 8
-#: Threads that write what is here already, while others fetch.
-COPIERS = 2
+#: Threads that write what is here already, while others fetch. Two, into one file, wait for each other.
+COPIERS = 1
 #: Tries for one range, beside those that the store makes for the request itself.
 TRIES = 3
 
