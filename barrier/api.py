@@ -123,6 +123,7 @@ def create(api: Api, *, sample_every: float = EVERY) -> FastAPI:
 
     @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     def metrics(api: Anyway) -> Response:
+        """What this replica counts, for Prometheus; the leading one has the rollouts."""
         return Response(api.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return app

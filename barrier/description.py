@@ -8,7 +8,7 @@ from barrier import kinds
 
 _PROBLEM = "application/problem+json"
 _METHODS = ("get", "put", "post", "delete")
-#: Of what callers send, by the model's name.
+#: Of what callers send and get, by the model's name.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "NewRollout": {"build": "4f2c9e1", "ramp": [1, 10, 100], "hold": 120, "reason": "release 42"},
     "Why": {"reason": "latency has doubled"},
@@ -28,6 +28,52 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "epoch": 18,
         "met": False,
         "missing": [{"edge": "edge-3", "why": "no ack (its agent is away)"}],
+    },
+    "Plan": {
+        "epoch": 19,
+        "generation": 4,
+        "default": "a90be12",
+        "serving": ["4f2c9e1", "a90be12"],
+        "ramp": {"version": "4f2c9e1", "percent": 10},
+        "staged": {"generation": 5, "default": "4f2c9e1"},
+        "retired": ["77ab310"],
+        "updated_by": "barrier-1",
+        "rollout": 7,
+    },
+    "RolloutView": {
+        "number": 7,
+        "service": "shop",
+        "build": "4f2c9e1",
+        "digest": "sha256:" + "0" * 64,
+        "by": "ci",
+        "reason": "release 42",
+        "ramp": [1, 10, 100],
+        "state": "withdrawing",
+        "previous": "a90be12",
+        "withdrawn": ["77ab310"],
+        "stalled": ["edge-3: no ack (its agent is away)"],
+        "history": [
+            {
+                "at": 1795873045.2,
+                "state": "withdrawing",
+                "text": "withdraw 77ab310; wait until every edge has drained",
+                "epoch": 18,
+            }
+        ],
+        "missing": [{"who": "edge-3", "why": "no ack (its agent is away)"}],
+    },
+    "Entry": {
+        "number": 41,
+        "at": 1795873045.1,
+        "by": "ci",
+        "role": "deploy",
+        "action": "deploy",
+        "what": "begins rollout 7 of shop to 4f2c9e1",
+        "why": "release 42",
+        "service": "shop",
+        "rollout": 7,
+        "version": "4f2c9e1",
+        "epoch_before": 17,
     },
     "Problem": {
         "type": "/problems/conflict",

@@ -187,6 +187,8 @@ def ask(
     who: Deployer,
     body: Why | None = None,
 ) -> Rollout:
-    """Ask it of the rollout; the leader takes it up at once. 409 where the rollout cannot do that now."""
+    """Ask it of the rollout; the leader takes it up at once. 409 where the rollout cannot do that now, or an abort
+    that was asked before is still open.
+    """
     api.store.head(service)
     return rollouts.ask(api.store, service, number, verb, who.because(body.reason if body else ""))

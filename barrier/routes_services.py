@@ -166,7 +166,7 @@ def withdraw(service: Service, body: Version, api: Connected, who: Deployer) -> 
 
 @router.post("/{service}/plan/offer")
 def offer(service: Service, body: Version, api: Connected, who: Deployer) -> BarrierView:
-    """Offer a version beside the default, and stage it."""
+    """Offer a version beside the default, and stage it; refused while no host has registered it."""
     return _changed(api, service, "offer", body, who, "staged")
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from barrier import kinds
-from barrier.bodies import Asked
+from barrier.bodies import Asked, BarrierView, RolloutView
 from barrier.description import EXAMPLES
 from barrier.rates import Rates
+from barrier.store.audit import Entry
+from fleet.model import Plan
 from tests.barrier.conftest import Fleet, Serve
 from tests.barrier.http import CONFIG, TOKENS, Http
 
@@ -60,11 +62,15 @@ def test_every_body_has_an_example_that_is_one(http: Http) -> None:
         if model.__module__ == "barrier.bodies":
             model.model_validate(EXAMPLES[model.__name__])
             assert schemas[model.__name__]["examples"] == [EXAMPLES[model.__name__]]
+    for answered in (BarrierView, Entry, Plan, RolloutView):
+        answered.model_validate(EXAMPLES[answered.__name__])
+        assert not EXAMPLES[answered.__name__].keys() - answered.model_fields.keys()
+        assert schemas[answered.__name__]["examples"] == [EXAMPLES[answered.__name__]]
     answer = http("PUT", "/v1/services/shop/config", role="admin", body=EXAMPLES["ServiceConfig"])
     assert answer.status_code == 201, answer.text
     for path, item in described["paths"].items():
         for method, operation in item.items():
-            assert operation.get("description") or operation.get("summary"), (method, path)
+            assert operation.get("description"), (method, path)
             assert ("security" in operation) == path.startswith("/v1/")
 
 
