@@ -52,6 +52,25 @@ def test_an_ephemeral_node_of_a_dead_session_is_taken_over(connect: Connect) -> 
     assert (node.data, node.owner) == (b"new", second.session)
 
 
+def test_an_ephemeral_node_that_is_not_to_be_replaced_stays(connect: Connect) -> None:
+    first, second = connect(), connect()
+    first.hold_ephemeral("/e", b"theirs")
+
+    def replacing(data: bytes) -> None:
+        if data == b"theirs":
+            raise Trouble("it is somebody else's")
+
+    with pytest.raises(Trouble, match="somebody else's"):
+        second.hold_ephemeral("/e", b"ours", replacing)
+    first.hold_ephemeral("/e", b"theirs, again", replacing)  # nobody asks about one's own
+    node = second.get("/e")
+    assert node is not None
+    assert (node.data, node.owner) == (b"theirs, again", first.session)
+    second.hold_ephemeral("/e", b"ours", replacing)
+    node = second.get("/e")
+    assert node is not None and node.owner == second.session
+
+
 def test_changes_appearances_and_ends_wake(connect: Connect, zk: ZooKeeper) -> None:
     woken = threading.Event()
     watcher = connect(lambda *_: woken.set())
