@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from fleet import log, paths
 from fleet.config import sentence
 from fleet.files import write_atomic
-from fleet.loop import Trouble
 from fleet.model import Enabled, Endpoint, HostStatus, Member, ServiceConfig, Slot, SlotState, Turn, decode
 from fleet.zk import ZooKeeper
 from hostagent import failpoint, machine, plan, report
@@ -21,15 +20,12 @@ from hostagent.jobs import Jobs
 from hostagent.layout import Layout
 from hostagent.membership import Membership
 from hostagent.metrics import Metrics
+from hostagent.presence import Presence
 from hostagent.slots import Slots
 from hostagent.steps import Steps
 from hostagent.supervisor import Process
 from hostagent.view import Reached, View
 from hostagent.work import step
-
-
-class Namesake(Trouble):
-    """Another host has this one's name: what either of them says or is told is then the other's, too."""
 
 
 class ServiceAgent:
@@ -49,11 +45,10 @@ class ServiceAgent:
         self._layout = layout
         self._zk = zk
         self._slots = slots
+        self._presence = Presence(zk, service, config.name, config.address)
         self._members = Membership(zk, service, config.name)
         self._steps = steps
         self._jobs = Jobs(service, steps, metrics, wake)
-        #: The session in which nobody else was seen to be called as we are; 0: none.
-        self._claimed = 0
         self.seen: tuple[Slot, ...] = ()
 
     # -- one cycle --
@@ -63,7 +58,7 @@ class ServiceAgent:
 
         Raises ZooKeeperTrouble, Conflict or Namesake.
         """
-        self._must_be_alone()
+        self._presence.must_be_alone()
         try:
             view = self._observe(running, taken)
         except ValidationError as e:
@@ -92,7 +87,7 @@ class ServiceAgent:
             slots=machine.slot_views(self.service, config, running, self._slots, {}),
         )
         self._members.apply({}, set())
-        self._zk.delete(paths.host(self.service, self._host.name))
+        self._presence.leave()
         self.seen = ()
         self._jobs.drive(plan.decide(view), config, 0, running)
         return not running and not self._jobs.busy
@@ -104,28 +99,6 @@ class ServiceAgent:
         down = {"live": 0, "state": SlotState.FAILED}
         # No failure of a build, so no ``failed_serial``: a rollout waits for this host, and says why.
         self._report(tuple(s.model_copy(update=down) if s.build else s for s in self.seen), why, 0, None)
-
-    def _must_be_alone(self) -> None:
-        """Once in a session, before anything is done in it: what another host wrote is not ours to replace."""
-        if self._claimed == (session := self._zk.session):
-            return
-        node = self._zk.get(paths.host(self.service, self._host.name))
-        if node is not None and node.owner != session:
-            self._must_be_ours(node.data)
-        self._claimed = session
-
-    def _must_be_ours(self, data: bytes) -> None:
-        """``data`` is of an earlier session of this host. Raises Namesake where it is not."""
-        try:
-            other = decode(HostStatus, data)
-        except ValidationError:
-            return
-        if other is not None and other.address != self._host.address:
-            self._claimed = 0
-            raise Namesake(
-                f"another agent calls itself {self._host.name} too, and is at {other.address}: give one of the two "
-                "another `name` (if that was this host, at another address, it is over soon)"
-            )
 
     def _observe(self, running: dict[int, list[Process]], taken: Mapping[int, str]) -> View | None:
         node = self._zk.get(paths.config(self.service))
@@ -234,5 +207,5 @@ class ServiceAgent:
             error=error,
             failed_serial=enabled.serial if error and enabled else 0,
         )
-        self._zk.hold_ephemeral(paths.host(self.service, self._host.name), status.encode(), self._must_be_ours)
+        self._presence.say(status)
         return report.sentence(self.service, status)
