@@ -27,13 +27,15 @@ class Election:
         if own is None:
             own = self._zk.candidate(paths.CANDIDATES, self._data)
             names = self._zk.children(paths.CANDIDATES)
-        self._own = (self._zk.session, own)
         first = names[0] if names else own
         if first != own:
-            self._fence = None
             node = self._zk.get(f"{paths.CANDIDATES}/{first}", watch=False)
-            self.leader = node.data.decode(errors="replace") if node else "nobody yet"
-            return None
+            if node is None or node.owner != self._zk.session:
+                self._own, self._fence = (self._zk.session, own), None
+                self.leader = node.data.decode(errors="replace") if node else "nobody yet"
+                return None
+            own = first  # made by a create whose answer was lost, which a server that lagged behind did not show us
+        self._own = (self._zk.session, own)
         self.leader = self._data.decode()
         if self._fence is None or self._fence[0] != own:
             self._fence = (own, self._raise_fence())

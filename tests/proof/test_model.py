@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from barrier.store.verdicts import Verdict
 from fleet.model import RolloutState, ServiceConfig
 from hostagent.work import Check, Fetch, Start
 from tests.proof.edges import models
@@ -41,11 +42,20 @@ class Protocol(RuleBasedStateMachine):
         concurrency=st.integers(1, 3),
         tolerated=st.integers(0, 1),
         strategy=st.sampled_from(["dual", "dual", "dual", "inplace"]),
+        busy=st.sampled_from(["refuse", "refuse", "queue"]),
+        stalled=st.sampled_from(["wait", "wait", "abort", "evict"]),
         begun=st.integers(0, 2),
     )
-    def begin(self, concurrency: int, tolerated: int, strategy: str, begun: int) -> None:
-        waves = {"concurrency": concurrency, "max_failures": tolerated}
-        self.world = World(ServiceConfig.model_validate({"waves": waves, "strategy": strategy}), edges=EDGES[:2])
+    def begin(self, concurrency: int, tolerated: int, strategy: str, busy: str, stalled: str, begun: int) -> None:
+        config = {
+            "waves": {"concurrency": concurrency, "max_failures": tolerated},
+            "strategy": strategy,
+            "when_busy": busy,
+            "when_stalled": stalled,
+            "stall_seconds": 10,
+            "give_up_seconds": 30,
+        }
+        self.world = World(ServiceConfig.model_validate(config), edges=EDGES[:2])
         for build in BUILDS[:begun]:
             self.world.deploy(build)
             self.world.settle()
@@ -76,14 +86,18 @@ class Protocol(RuleBasedStateMachine):
     @rule(
         build=st.sampled_from(BUILDS),
         ramp=st.sampled_from([(), (), (10,), (1, 50, 100)]),
-        hold=st.sampled_from([0.0, 3.0, 60.0]),
+        hold=st.sampled_from([0.0, 3.0, 60.0, "verdict"]),
     )
-    def deploy(self, build: str, ramp: tuple[int, ...], hold: float) -> None:
+    def deploy(self, build: str, ramp: tuple[int, ...], hold: float | str) -> None:
         self.world.deploy(build, ramp if self.world.config.strategy == "dual" else (), hold)
 
     @rule(verb=verbs)
     def ask(self, verb: Verb) -> None:
         self.world.ask(verb)
+
+    @rule(verdict=st.sampled_from(["pass", "fail", "undecided"]), percent=st.sampled_from([None, 1, 10]))
+    def verdict(self, verdict: Verdict, percent: int | None) -> None:
+        self.world.verdict(verdict, percent=percent)
 
     @precondition(lambda self: self.world.config.strategy == "dual")
     @rule(operation=st.sampled_from(["withdraw", "offer", "stage", "default"]), version=st.sampled_from(BUILDS))

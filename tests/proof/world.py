@@ -19,11 +19,12 @@ from barrier.store.verdicts import Verdict
 from fleet import paths
 from fleet.loop import Trouble
 from fleet.model import Enabled, HostStatus, Plan, Rollout, RolloutState, ServiceConfig, decode
+from fleet.zk import Op
 from tests.proof.clients import Client
 from tests.proof.edges import SERVICE, Edge
 from tests.proof.hosts import Host
 from tests.proof.promises import Promises, holds
-from tests.proof.zookeeper import Faults, Killed, Part, Server, Session, Tree
+from tests.proof.zookeeper import Change, Faults, Killed, Part, Server, Session, Tree
 
 ANN = By("ann", "admin", "")
 DIGEST = "sha256:" + "0" * 64
@@ -78,7 +79,7 @@ class World:
         self.machines: dict[str, Host] = {}
         self.clients = [Client(bucket=b) for b in (0, 500, 4999, 9999)]
         self.promises = Promises(self)
-        self.server.watchers.append(self.promises.written)
+        self.server.watchers += [self.promises.written, self._evicted]
         self._api = Session(self.server, "api", "barrier")
         self.store = Store(self._api)
         self.last = 0
@@ -90,6 +91,16 @@ class World:
 
     def _clock(self, offset: float) -> Callable[[], float]:
         return lambda: self.now + offset
+
+    def _evicted(self, session: Session, ops: Sequence[Op], changes: Sequence[Change]) -> None:
+        """By the stall policy, which is for load balancers that notice by themselves that an edge's agent is gone."""
+        for c in changes:
+            if session.name in self.replicas and c.path.startswith(f"{paths.ROSTER}/") and c.after is None:
+                self._take_out(c.path.rpartition("/")[2])
+
+    def _take_out(self, name: str) -> None:
+        self.edges[name].out = True
+        self.edges[name].varnish.end()
 
     def add_edge(self, name: str) -> Edge:
         edge = Edge(self.server, name, lambda e: self.at(e) is not None, self._clock(7.0 * len(self.edges)))
@@ -180,10 +191,10 @@ class World:
         return self._asked(lambda: rollouts.ask(self.store, SERVICE, number, verb, ANN).state.value)
 
     def verdict(self, verdict: Verdict, reason: str = "", percent: int | None = None) -> str:
-        by = dataclasses.replace(ANN, reason=reason)
-        return self._asked(
-            lambda: verdicts.give(self.store, SERVICE, self.last, verdict, by, percent=percent).state.value
-        )
+        """On the active rollout, or on the last one."""
+        by, active = dataclasses.replace(ANN, reason=reason), self.active()
+        number = active.number if active else self.last
+        return self._asked(lambda: verdicts.give(self.store, SERVICE, number, verdict, by, percent=percent).state.value)
 
     def preview(self, version: str, seconds: float) -> str:
         return self._asked(lambda: f"epoch {previews.create(self.store, SERVICE, version, seconds, ANN)[1].epoch}")
@@ -193,8 +204,7 @@ class World:
 
     def evict(self, name: str) -> str:
         """Whoever evicts has taken the edge out of the load balancer, and its requests have ended."""
-        self.edges[name].out = True
-        self.edges[name].varnish.end()
+        self._take_out(name)
         return self._asked(lambda: str(roster.evict(self.store, name, ANN)))
 
     @staticmethod
@@ -269,11 +279,16 @@ class World:
             return f"turns are left: {turns}"
         return None
 
+    @staticmethod
+    def _waits_for_a_word(rollout: Rollout) -> bool:
+        held = rollout.state is RolloutState.RAMPING and isinstance(rollout.hold, str)
+        return held or rollout.state is RolloutState.PAUSED
+
     def settle(self, rounds: int = 120, seconds: float = 1.0) -> None:
         why: str | None = ""
         for _ in range(rounds):
             rollout = self.active()
-            if rollout is not None and rollout.state is RolloutState.PAUSED and rollout.request is None:
+            if rollout is not None and rollout.request is None and self._waits_for_a_word(rollout):
                 self.ask("resume")
             self.round(seconds)
             for part in self.parts():

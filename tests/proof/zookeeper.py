@@ -294,14 +294,14 @@ class Session(ZooKeeper):
         if f.kill_in == 0:
             raise Killed
         made = self.server.write(self, ops)
-        self._seen = len(self.server.states) - 1
         if f.kill_in is not None:
             f.kill_in -= 1
         if f.lose_in is not None:
             f.lose_in -= 1
-            if f.lose_in < 0:
+            if f.lose_in < 0:  # the session has not seen it either: another server may answer from before it
                 f.lose_in = None
                 raise ZooKeeperTrouble("ZooKeeper at model did not answer in time")
+        self._seen = len(self.server.states) - 1
         return made
 
     def ensure(self, path: str) -> None:

@@ -95,3 +95,18 @@ def sessions_expire(world: World) -> None:
         part.expire()
     world.rounds(2, idle=list(world.machines))
     world.settle()
+
+
+@scenario()
+def candidate_twice(world: World) -> None:
+    """A replica never heard that it is a candidate, asks a server that lags behind, and makes itself one again."""
+    world.deploy("C")
+    until(world, S.INSTALLING)
+    for replica in world.replicas.values():
+        replica.expire()
+    first = next(iter(world.replicas.values()))
+    assert first.session is not None
+    first.session.faults.lose_in, first.session.faults.behind = 0, 1
+    first.cycle()
+    first.cycle()
+    world.settle()
