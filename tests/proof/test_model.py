@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -18,6 +19,9 @@ from fleet.model import RolloutState, ServiceConfig
 from hostagent.work import Check, Fetch, Start
 from tests.proof.edges import models
 from tests.proof.world import Verb, World
+
+EXAMPLES = int(os.environ.get("PINRAIL_PROOF_EXAMPLES", "60"))
+pytestmark = pytest.mark.timeout(120 + 2 * EXAMPLES)  # a search that somebody asked for is not cut off
 
 EDGES = ("edge-1", "edge-2", "edge-3")
 HOSTS = ("host-1", "host-2", "host-3")
@@ -245,7 +249,7 @@ class Protocol(RuleBasedStateMachine):
 
 TestProtocol = Protocol.TestCase
 TestProtocol.settings = settings(
-    max_examples=int(os.environ.get("PINRAIL_PROOF_EXAMPLES", "60")),
+    max_examples=EXAMPLES,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
