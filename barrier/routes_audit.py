@@ -28,4 +28,6 @@ def get_audit(
     def wanted(entry: audit.Entry) -> bool:
         return entry.service == service if service is not None else entry.service is None or who.reaches(entry.service)
 
-    return audit.last(api.store.zk, last, wanted)
+    found = audit.last(api.store.zk, last, wanted)
+    about = {(e.service, e.rollout) for e in found if e.service is not None and e.rollout is not None}
+    return audit.led_to(found, api.store.reached(about))

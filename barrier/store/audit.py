@@ -6,7 +6,7 @@ An entry is written in the transaction of the change itself: there is never one 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ class Entry(Wire):
     rollout: int | None = None
     version: Build | None = None
     edge: NodeName | None = None
-    #: Of the plan; ``after`` only where the change itself wrote one.
+    #: Of the plan; ``after`` is kept only where the change itself wrote one (see ``led_to``).
     epoch_before: int | None = Field(default=None, ge=0)
     epoch_after: int | None = Field(default=None, ge=0)
     #: The hashed Idempotency-Key that the call had.
@@ -95,6 +95,23 @@ def last(zk: ZooKeeper, count: int, wanted: Callable[[Entry], bool]) -> list[Ent
         left, batch = left[:-AT_ONCE], left[-AT_ONCE:]
         found += [e for e in reversed(_read(zk, batch)) if wanted(e)]
     return found[:count]
+
+
+def led_to(found: Sequence[Entry], reached: Mapping[tuple[str, int], int]) -> list[Entry]:
+    """``found``, newest first, with the epochs to which the leader took the plan for what was asked of a rollout: up to
+    the next entry about that one, or as far as it is (``reached``: service and number -> epoch). Pure.
+    """
+    upto = dict(reached)
+    told = []
+    for entry in found:
+        after = entry.epoch_after
+        if entry.service is not None and entry.rollout is not None:
+            about = (entry.service, entry.rollout)
+            after = upto.get(about) if after is None else after
+            if entry.epoch_before is not None:
+                upto[about] = entry.epoch_before
+        told.append(entry.model_copy(update={"epoch_after": after}))
+    return told
 
 
 def keys(zk: ZooKeeper, batch: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from typing import Any, Literal
 
 from barrier import snapshot
@@ -81,6 +82,15 @@ class Store:
         path = paths.rollout(service, number)
         node = self.zk.get(path, watch=watch)
         return parse(Rollout, node, path) if node else None
+
+    def reached(self, wanted: Collection[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Service and number of rollouts -> the epoch that each has reached; of those that are there, and readable."""
+        at = {paths.rollout(*which): which for which in wanted}
+        found = {}
+        for path, node in self.zk.get_many(list(at)).items():
+            with contextlib.suppress(BadPayload):
+                found[at[path]] = max((e.epoch for e in parse(Rollout, node, path).history), default=0)
+        return found
 
     def rollouts(self, service: str, last: int) -> list[Rollout]:
         """The last ones, newest first."""

@@ -9,7 +9,7 @@ import pytest
 
 from barrier.pruning import BATCH, EVERY, Pruner
 from barrier.store import audit, rollouts, services
-from barrier.store.audit import By
+from barrier.store.audit import By, Entry
 from fleet import paths
 from fleet.model import EdgeInfo, ServiceConfig
 from fleet.zk import Conflict, Create, ZooKeeper
@@ -49,8 +49,11 @@ def test_every_change_leaves_one_entry(http: Http, small: Fleet) -> None:
     epoch = small.store.plan("shop").epoch
     http("POST", "/v1/services/shop/rollouts/3/rollback", body={"reason": "slow"})
     small.until(3, "rolled_back", done=True)
-    what = ("action", "rollout", "why", "epoch_before")
-    assert facts(trail(http)[0], *what) == ("rollback", 3, "slow", epoch)
+    what = ("action", "rollout", "why", "epoch_before", "epoch_after")
+    back, deployed = trail(http)[:2]
+    assert facts(back, *what) == ("rollback", 3, "slow", epoch, small.store.plan("shop").epoch)
+    assert facts(deployed, "action", "epoch_after") == ("deploy", epoch)
+    assert trail(http, "?last=1") == [back]
 
     for operation in ("withdraw", "offer", "stage"):
         before = small.store.plan("shop").epoch
@@ -68,6 +71,26 @@ def test_every_change_leaves_one_entry(http: Http, small: Fleet) -> None:
     assert numbers == sorted(numbers, reverse=True)
     assert {e["service"] for e in trail(http, "?service=shop")} == {"shop"}
     assert len(trail(http, "?service=shop&last=3")) == 3
+
+
+def test_an_entry_leads_to_where_the_next_one_about_its_rollout_begins() -> None:
+    def entry(action: str, rollout: int | None, before: int | None, after: int | None = None) -> Entry:
+        facts = {"service": "shop", "rollout": rollout, "epoch_before": before, "epoch_after": after}
+        return Entry.model_validate({"action": action, "what": action} | facts)
+
+    newest_first = [
+        entry("rollback", 2, 9),
+        entry("configure", None, 8, 8),
+        entry("resume", 2, 7),
+        entry("pause", 2, 7),
+        entry("deploy", 2, 5),
+        entry("deploy", 1, 1),
+    ]
+    told = audit.led_to(newest_first, {("shop", 2): 10})
+    assert [(e.action, e.epoch_after) for e in told] == [
+        *(("rollback", 10), ("configure", 8), ("resume", 9), ("pause", 7), ("deploy", 7)),
+        ("deploy", None),  # the rollout is not kept any more
+    ]
 
 
 def test_what_was_refused_is_no_change(http: Http, fleet: Fleet) -> None:
