@@ -74,6 +74,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "rollout": 7,
         "version": "4f2c9e1",
         "epoch_before": 17,
+        "epoch_after": 20,
     },
     "Problem": {
         "type": "/problems/conflict",

@@ -26,9 +26,10 @@ _HEADING = "Message from VCC-compiler:\n"
 
 
 def located(said: str, vcl: str) -> str:
-    """What a compiler ``said`` of a service's ``vcl``; beside each place in the operator's own part, its line there."""
+    """What a compiler ``said`` of a service's ``vcl``, from what is wrong on; beside each place in the operator's own
+    part its line there."""
     said = said[max(0, said.find(_HEADING)) :].removeprefix(_HEADING).strip()
-    lines = vcl.splitlines()
+    lines = vcl.split("\n")  # as the compiler counts them
     begins = next((n for n, line in enumerate(lines, 1) if line.startswith(_BEGINS)), None)
     if begins is None or lines[begins + 1].startswith('"'):  # words of ours, which say all there is to be said
         return said

@@ -11,6 +11,7 @@ import typer
 from fleet.names import service_name
 from pinrail.connect import Dir, barrier_service
 from pinrail.errors import reported
+from pinrail.tables import show as show_table
 
 
 def _epochs(before: int | None, after: int | None) -> str:
@@ -24,9 +25,7 @@ def audit(
     directory: Dir = None,
 ) -> None:
     """Who changed what, and why: the last changes of SERVICE or of everything, newest first."""
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     with reported(), barrier_service(directory, "read") as client:
         found = client.audit(service_name(service) if service is not None else None, last)
@@ -37,8 +36,8 @@ def audit(
         for e in found:
             at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(e["at"]))
             epochs = _epochs(e["epoch_before"], e["epoch_after"])
-            table.add_row(*map(Text, (at, f"{e['by']} ({e['role']})", e["what"], epochs, e["why"])))
-        Console().print(table)
+            table.add_row(at, f"{e['by']} ({e['role']})", e["what"], epochs, e["why"])
+        show_table(table)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pinrail.errors import CommandError, reported
+from pinrail.tables import show as show_table
 
 if TYPE_CHECKING:
     from fleet.config import S3Config
@@ -257,7 +258,6 @@ def key_(
 @builds.command("list")
 def list_(service: Service, directory: Dir = None, as_json: Json = False) -> None:
     """All builds of a service, the newest first."""
-    from rich.console import Console
     from rich.table import Table
 
     from pipeline import publish as pipeline
@@ -277,7 +277,7 @@ def list_(service: Service, directory: Dir = None, as_json: Json = False) -> Non
             table = Table("build", "published", "bytes", "commit", "branch", "by", box=None)
             for m in found:
                 table.add_row(m.build, m.created, f"{m.size:,}", (m.commit or "")[:12], m.branch or "", m.builder)
-            Console(markup=False).print(table)  # what others wrote has brackets of its own
+            show_table(table)
 
 
 @builds.command("show")

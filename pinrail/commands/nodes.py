@@ -13,6 +13,7 @@ from fleet.config import BadConfig
 from fleet.names import node_name, service_name
 from pinrail.connect import Dir, barrier_service
 from pinrail.errors import reported
+from pinrail.tables import show as show_table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -25,7 +26,6 @@ def _waited(edge: dict[str, Any]) -> str:
 
 def edges(as_json: Json = False, directory: Dir = None) -> None:
     """Every edge: whether it lives, whether barriers wait for it, how far it is, and what it has to say."""
-    from rich.console import Console
     from rich.table import Table
 
     with reported(), barrier_service(directory, "read") as client:
@@ -41,12 +41,11 @@ def edges(as_json: Json = False, directory: Dir = None) -> None:
                 says = seen.get("behind") or ack.get("error") or ""
                 table.add_row(*who, service, str(ack.get("applied", "")), says)
                 who = ("", "", "")
-        Console(markup=False).print(table)  # what others wrote has brackets of its own
+        show_table(table)
 
 
 def hosts(as_json: Json = False, directory: Dir = None) -> None:
     """Every host that lives, and what runs in its slots."""
-    from rich.console import Console
     from rich.table import Table
 
     with reported(), barrier_service(directory, "read") as client:
@@ -68,7 +67,7 @@ def hosts(as_json: Json = False, directory: Dir = None) -> None:
                 doing = status["error"] or status["step"] or ""
                 who = h["name"] if status["role"] == "default" else f"{h['name']} ({status['role']})"
                 table.add_row(who, service, slots, f"{status['serial']} of {seen['wanted']}", doing)
-        Console(markup=False).print(table)  # what others wrote has brackets of its own
+        show_table(table)
 
 
 def evict(

@@ -12,6 +12,7 @@ import typer
 from fleet.names import build_name, service_name
 from pinrail.connect import Dir, barrier_service
 from pinrail.errors import CommandError, reported
+from pinrail.tables import show as show_table
 
 Service = Annotated[str, typer.Argument(metavar="SERVICE", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -55,7 +56,6 @@ def create(
 @_preview.command("list")
 def list_(service: Service, as_json: Json = False, directory: Dir = None) -> None:
     """The previews of SERVICE; --json with their tokens."""
-    from rich.console import Console
     from rich.table import Table
 
     with reported(), barrier_service(directory, "read") as client:
@@ -66,7 +66,7 @@ def list_(service: Service, as_json: Json = False, directory: Dir = None) -> Non
         table = Table("id", "build", "by", "until", box=None)
         for p in found:
             table.add_row(p["id"], p["version"], p["by"], time.strftime("%Y-%m-%d %H:%M", time.localtime(p["expires"])))
-        Console(markup=False).print(table)  # what others wrote has brackets of its own
+        show_table(table)
 
 
 @_preview.command()

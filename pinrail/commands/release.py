@@ -12,6 +12,7 @@ from fleet.names import build_name, service_name
 from pinrail.commands import audit, nodes, preview
 from pinrail.connect import Dir, barrier_service
 from pinrail.errors import CommandError, fail, reported
+from pinrail.tables import show as show_table
 
 if TYPE_CHECKING:
     from pipeline.client import Client, RolloutNow, Verb
@@ -142,7 +143,6 @@ def list_(
     directory: Dir = None,
 ) -> None:
     """The last rollouts, newest first."""
-    from rich.console import Console
     from rich.table import Table
 
     with reported(), barrier_service(directory, "read") as client:
@@ -154,7 +154,7 @@ def list_(
         for r in found:
             state = r.state.value + ("" if r.done else " ...")
             table.add_row(str(r.number), r.build, state, r.by, r.previous or "", r.reason)
-        Console(markup=False).print(table)  # what others wrote has brackets of its own
+        show_table(table)
 
 
 @_rollout.command()

@@ -11,6 +11,7 @@ import typer
 from fleet.names import node_name, service_name
 from pinrail.connect import Role
 from pinrail.errors import reported
+from pinrail.tables import show as show_table
 
 if TYPE_CHECKING:
     from barrier.config import TokenEntry
@@ -50,7 +51,6 @@ def create(
 @_token.command("list")
 def list_(file: File, as_json: Json = False) -> None:
     """Whose tokens there are, and what they are good for."""
-    from rich.console import Console
     from rich.table import Table
 
     from barrier import tokenfile
@@ -63,7 +63,7 @@ def list_(file: File, as_json: Json = False) -> None:
         table = Table("name", "role", "services", box=None)
         for e in found:
             table.add_row(e.name, e.role, ", ".join(e.services) or "all")
-        Console(markup=False).print(table)  # what others wrote has brackets of its own
+        show_table(table)
 
 
 @_token.command()

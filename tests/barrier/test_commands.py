@@ -139,7 +139,7 @@ def test_a_deploy_job_from_the_first_command_to_the_last(services: list[Service]
     ]
     assert "rolled_back" in pinrail("rollout", "list", "shop").stdout
     assert "edge-1" in pinrail("edges").stdout
-    edge.error = "a hook of [its own] failed"
+    edge.error = "a hook of [its own] failed :fire:"
     edge.wake()
     eventually("it is shown", lambda: edge.error in pinrail("edges", COLUMNS="200").stdout)
     assert "host-2" in pinrail("hosts").stdout

@@ -11,7 +11,8 @@ import pytest
 
 from fleet.model import ServiceConfig
 from tests.conftest import eventually
-from tests.edge.bed import CONFIG, ETAG, FILE, Edge, World
+from tests.edge.backend import ETAG, FILE
+from tests.edge.bed import CONFIG, Edge, World
 from tests.edge.steps import PLAN
 
 _LIMIT = 16 * 1024 * 1024

@@ -13,7 +13,7 @@ import pytest
 from edge.nginx.probes import Health, Probes, Target
 from pinrail.local.ports import free_port
 from tests.conftest import eventually
-from tests.edge.bed import Backend
+from tests.edge.backend import Backend
 
 
 @pytest.mark.parametrize(("trusted", "found"), [(True, [True, False]), (False, [False])])

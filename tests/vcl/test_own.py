@@ -76,6 +76,7 @@ def test_internal_headers_may_be_read_and_named_in_comments_and_strings(tmp_path
     [
         ("vcl 4.1;\n\nsub vcl_recv {\n    set req.http.x = nonsense;\n}\n", ["4"]),
         ("sub vcl_recv { set req.http.x = nonsense; }", ["1"]),
+        ("# a\u2028separator and a form\x0cfeed\nsub vcl_recv { set req.http.x = nonsense; }", ["2"]),
         ("\nsub vcl_recv { unset req.http.x-pinrail-a; }", []),  # "Line 2 of this service's own VCL" is said already
     ],
 )
